@@ -1,0 +1,495 @@
+/* The part of the C core that lives in pytest's process: forking the running Python into a sandbox that stands ready.
+ *
+ * Theory of operation of isolate_fork(). The test must run in this very process image (its fixtures, modules, data), so it is
+ * a fork of pytest; and it must be born in the sandbox's pid namespace, because no process can change its own
+ * (pid_namespaces(7)). A fork from a process that has joined by setns(2) is; but pytest itself must not join, since what it
+ * joins cannot always be left again. Hence a helper in between:
+ *
+ *   pytest --vfork--> helper: setns(user, pid, mount, net, uts, ipc); fork(); _exit
+ *                       `--fork--> child: cgroups, remaining namespaces, capabilities, seccomp --> Python goes on
+ *
+ * The helper shares pytest's memory, so it costs no copy of page tables, but it has namespaces, credentials and working
+ * directory of its own. The one fork is glibc's, so that its locks and atfork handlers are right: a raw clone3 leaves the
+ * malloc lock of another thread taken for ever in the child (BenchExec issue 656). When the helper exits, the child is handed
+ * to pytest, which is its "subreaper" for that moment (prctl(2)), and waits for it as for any child. */
+#include <Python.h>
+#include <stdint.h>
+
+#include "core_cdef.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x80
+#endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+#define SYS_LANDLOCK_CREATE_RULESET 444
+#define SYS_LANDLOCK_ADD_RULE 445
+#define SYS_LANDLOCK_RESTRICT_SELF 446
+#ifndef PTRACE_SETSIGMASK
+#define PTRACE_SETSIGMASK 0x420b
+#endif
+#ifndef PTRACE_GETSIGMASK
+#define PTRACE_GETSIGMASK 0x420a
+#endif
+
+/* In the stable ABI since 3.7, but not declared under cffi's Py_LIMITED_API. */
+extern void PyOS_BeforeFork(void);
+extern void PyOS_AfterFork_Parent(void);
+extern void PyOS_AfterFork_Child(void);
+
+/* Names of the steps are in native.py, in this order. */
+enum isolate_step {
+  STEP_SETNS = 1,
+  STEP_FORK,
+  STEP_CGROUP,
+  STEP_UNSHARE,
+  STEP_TIME,
+  STEP_SETSID,
+  STEP_CWD,
+  STEP_AFFINITY,
+  STEP_RLIMIT,
+  STEP_CAPABILITIES,
+  STEP_NO_NEW_PRIVS,
+  STEP_SECCOMP,
+  STEP_LANDLOCK,
+};
+
+/* ---------------------------------------------------------------------------------------------------- seccomp */
+
+#if defined(__x86_64__)
+#define NATIVE_ARCH AUDIT_ARCH_X86_64
+#define X32_BIT 0x40000000u
+#elif defined(__aarch64__)
+#define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#else
+#error "pytest-isolate-ns supports x86-64 and aarch64"
+#endif
+
+#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, field))
+#define REFUSE(error) BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (error))
+/* If the loaded value is `value`, go on with the next instruction, else skip it. */
+#define WHEN(value) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), 0, 1)
+
+/* A denylist, not a jail: what no namespace covers and a test could reach the host or its neighbours by. Arguments are 64 bit
+ * in seccomp_data, the low half first on both (little-endian) machines; the kernel itself looks at the low half only for
+ * socket families and ioctl requests, so a filter on the whole would be passed by setting high bits (CVE-2019-10063). */
+static const struct sock_filter denylist[] = {
+    LOAD(arch),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 1, 0),
+    REFUSE(ENOSYS), /* 32-bit programs would have other numbers for the same calls */
+    LOAD(nr),
+#ifdef X32_BIT
+    BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1),
+    REFUSE(ENOSYS),
+#endif
+    /* keyrings belong to the user, not to a namespace: keyrings(7) */
+    WHEN(SYS_keyctl), REFUSE(ENOSYS),
+    WHEN(SYS_add_key), REFUSE(ENOSYS),
+    WHEN(SYS_request_key), REFUSE(ENOSYS),
+    WHEN(SYS_bpf), REFUSE(EPERM),
+    WHEN(SYS_perf_event_open), REFUSE(EPERM),
+    WHEN(SYS_kexec_load), REFUSE(EPERM),
+    WHEN(SYS_kexec_file_load), REFUSE(EPERM),
+    WHEN(SYS_open_by_handle_at), REFUSE(EPERM), /* opens any file of a file system by number: the way out of CVE-2014-3519 */
+    WHEN(SYS_socket), BPF_JUMP(BPF_JMP | BPF_JA, 5, 0, 0),
+    WHEN(SYS_socketpair), BPF_JUMP(BPF_JMP | BPF_JA, 3, 0, 0),
+    WHEN(SYS_ioctl), BPF_JUMP(BPF_JMP | BPF_JA, 5, 0, 0),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    /* socket, socketpair: vsock(7) has no namespace, it talks to the hypervisor */
+    LOAD(args[0]),
+    WHEN(AF_VSOCK), REFUSE(EAFNOSUPPORT),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    /* ioctl: typing into the terminal that pytest was started from (CVE-2017-5226) */
+    LOAD(args[1]),
+    WHEN(0x5412 /* TIOCSTI */), REFUSE(EPERM),
+    WHEN(0x541C /* TIOCLINUX */), REFUSE(EPERM),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+};
+
+static int install_seccomp(void) {
+  struct sock_fprog program = {sizeof denylist / sizeof *denylist, (struct sock_filter *)denylist};
+  /* Without SPEC_ALLOW kernels before 5.16 switch speculation mitigations on for the process, which slows all of it. */
+  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program) == 0) return 0;
+  return errno == EINVAL ? (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) : -1;
+}
+
+/* ------------------------------------------------------------------------------------------------ capabilities */
+
+static int limit_capabilities(uint64_t keep) {
+  struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  struct __user_cap_data_struct data[2] = {{0}};
+  prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+  /* The bounding set first: it takes CAP_SETPCAP, which the next call may drop. EINVAL ends the list of this kernel's. */
+  for (int cap = 0; cap < 64; cap++)
+    if (!(keep >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
+      if (errno == EINVAL) break;
+      if (errno != EPERM) return -1;
+    }
+  if (syscall(SYS_capget, &header, data) < 0) return -1;
+  for (int i = 0; i < 2; i++) { /* never more than there are */
+    data[i].permitted &= (uint32_t)(keep >> 32 * i);
+    data[i].effective = data[i].permitted;
+    data[i].inheritable = 0;
+  }
+  return (int)syscall(SYS_capset, &header, data);
+}
+
+/* ---------------------------------------------------------------------------------------------------- Landlock */
+
+/* The last line where no namespaces can be had: everything readable, only the named trees writable (landlock(7)). */
+
+int isolate_landlock_version(void) { return (int)syscall(SYS_LANDLOCK_CREATE_RULESET, NULL, 0, 1 /* VERSION */); }
+
+static int install_landlock(const char *const *writable, int count) {
+  uint64_t handled = 0x1ff2; /* WRITE_FILE, REMOVE_DIR, REMOVE_FILE and MAKE_*: ABI 1 */
+  struct {
+    uint64_t allowed;
+    int32_t parent;
+  } __attribute__((packed)) rule;
+  int rules = (int)syscall(SYS_LANDLOCK_CREATE_RULESET, &handled, sizeof handled, 0);
+  if (rules < 0) return -1;
+  for (int i = 0; i < count; i++) {
+    struct stat st;
+    rule.parent = open(writable[i], O_PATH | O_CLOEXEC);
+    if (rule.parent < 0) continue; /* nothing there, nothing to allow */
+    rule.allowed = fstat(rule.parent, &st) == 0 && S_ISDIR(st.st_mode) ? handled : 2 /* WRITE_FILE */;
+    long bad = syscall(SYS_LANDLOCK_ADD_RULE, rules, 1 /* PATH_BENEATH */, &rule, 0);
+    int error = errno;
+    close(rule.parent);
+    errno = error;
+    if (bad) return -1;
+  }
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || syscall(SYS_LANDLOCK_RESTRICT_SELF, rules, 0) < 0) return -1;
+  close(rules);
+  return 0;
+}
+
+/* ---------------------------------------------------------------------------------------------- the child's way in */
+
+/* A new time namespace takes effect for children only, but a single-threaded process may join the one it made for them
+ * (time_namespaces(7)). Needed where PID 1's belongs to a more privileged user namespace. */
+static int join_own_time_namespace(void) {
+  int fd = open("/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -1;
+  int bad = setns(fd, CLONE_NEWTIME);
+  int error = errno;
+  close(fd);
+  errno = error;
+  return bad;
+}
+
+static int set_affinity(const struct isolate_entry *entry) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (int i = 0; i < entry->core_count; i++) CPU_SET((unsigned)entry->cores[i], &set);
+  return entry->core_count ? sched_setaffinity(0, sizeof set, &set) : 0;
+}
+
+static int set_rlimits(const struct isolate_entry *entry) {
+  for (int i = 0; i < entry->rlimit_count; i++) {
+    struct rlimit limit = {entry->rlimits[2 * i + 1], entry->rlimits[2 * i + 1]};
+    if (setrlimit((int)entry->rlimits[2 * i], &limit) < 0) return -1;
+  }
+  return 0;
+}
+
+/* Runs in the child before any Python does. The order matters: cgroups first, so that all that follows is charged to the test;
+ * the cgroup namespace after that, so that its root is the test's own cgroup; everything that takes capabilities before they
+ * are dropped. Returns 0 or the step that failed. */
+static int enter(const struct isolate_entry *entry) {
+  for (int i = 0; i < entry->attach_count; i++)
+    if (write(entry->attach[i], "0", 1) < 0) return STEP_CGROUP;
+  /* A session of its own: getppid() is 0 inside, and kill(0, SIGKILL) by a test that wants its parent must hit no process
+   * group that pytest is in; and no controlling terminal. */
+  if (setsid() < 0) return STEP_SETSID;
+  if (entry->unshare_late && unshare((int)entry->unshare_late) < 0) return STEP_UNSHARE;
+  if ((entry->unshare_late & CLONE_NEWTIME) && join_own_time_namespace() < 0) return STEP_TIME;
+  if (entry->join_late && setns(entry->init_pidfd, (int)entry->join_late) < 0) return STEP_TIME;
+  if (*entry->cwd && chdir(entry->cwd) < 0) return STEP_CWD; /* the kernel put us at the new root */
+  if (set_affinity(entry) < 0) return STEP_AFFINITY;
+  if (set_rlimits(entry) < 0) return STEP_RLIMIT;
+  if (!entry->keep_credentials && limit_capabilities(entry->capabilities) < 0) return STEP_CAPABILITIES;
+  if (entry->landlock_count >= 0 && install_landlock(entry->landlock_writable, entry->landlock_count) < 0)
+    return STEP_LANDLOCK;
+  if (entry->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return STEP_NO_NEW_PRIVS;
+  if (entry->seccomp && install_seccomp() < 0) return STEP_SECCOMP;
+  for (int i = 0; i < entry->close_count; i++) close(entry->close[i]);
+  return 0;
+}
+
+/* ----------------------------------------------------------------------------------------------------- the fork */
+
+/* Filled by the helper, which shares our memory. */
+static volatile pid_t forked;
+static volatile int helper_step, helper_error;
+
+/* In a function of its own, never inlined: vfork's child must not return from the frame that called it, and the child of its
+ * child does so on its own copy of the stack. Raw values only between vfork and _exit: errno and all else are pytest's. */
+__attribute__((noinline)) static pid_t vfork_helper(const struct isolate_entry *entry) {
+  pid_t helper = vfork();
+  if (helper == 0) {
+    if (entry->join && setns(entry->init_pidfd, (int)entry->join) < 0) {
+      helper_step = STEP_SETNS;
+      helper_error = errno;
+      _exit(1);
+    }
+    pid_t child = fork();
+    if (child == 0) return 0;
+    if (child < 0) {
+      helper_step = STEP_FORK;
+      helper_error = errno;
+    }
+    forked = child;
+    _exit(0);
+  }
+  return helper;
+}
+
+/* A page shared with the child, in which it leaves what went wrong before it could speak. */
+struct isolate_trouble *isolate_shared_trouble(void) {
+  void *page = mmap(NULL, sizeof(struct isolate_trouble), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  return page == MAP_FAILED ? NULL : page;
+}
+
+/* 0 in the child; its pid in the parent, with a pidfd; -1 if there is none, with `trouble` filled in. A child that fails on
+ * its way in fills `trouble` and exits with 127. Called without the GIL (cffi releases it); Python's fork hooks want it. */
+long isolate_fork(const struct isolate_entry *entry, int *pidfd, struct isolate_trouble *trouble) {
+  sigset_t all, before;
+  int subreaper = 0, status;
+  PyGILState_STATE gil = PyGILState_Ensure();
+  int dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0);
+
+  *trouble = (struct isolate_trouble){0};
+  helper_step = helper_error = 0;
+  forked = -1;
+  /* A handler must not run in the helper, on our memory. */
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before);
+  PyOS_BeforeFork();
+  prctl(PR_GET_CHILD_SUBREAPER, &subreaper, 0, 0, 0);
+  if (!subreaper) prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+  pid_t helper = vfork_helper(entry);
+  if (helper == 0) {
+    prctl(PR_SET_DUMPABLE, dumpable == 1, 0, 0, 0); /* joining a user namespace clears it, and with it access to /proc/self */
+    int step = enter(entry);
+    if (step) {
+      trouble->error = errno;
+      trouble->step = step;
+      _exit(127);
+    }
+    PyOS_AfterFork_Child();
+    PyGILState_Release(gil);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return 0;
+  }
+  if (helper > 0)
+    while (waitpid(helper, &status, __WALL) < 0 && errno == EINTR) continue;
+  else
+    helper_step = STEP_FORK, helper_error = errno;
+  prctl(PR_SET_DUMPABLE, dumpable == 1, 0, 0, 0); /* the helper's join cleared it for the memory that we share */
+  if (!subreaper) prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
+  PyOS_AfterFork_Parent();
+  if (forked < 0) {
+    trouble->step = helper_step ? helper_step : STEP_FORK;
+    trouble->error = helper_error;
+  } else if ((*pidfd = (int)syscall(SYS_pidfd_open, forked, 0)) < 0) { /* our unreaped child: its number is its own */
+    trouble->step = STEP_FORK;
+    trouble->error = errno;
+    kill(forked, SIGKILL);
+    while (waitpid(forked, &status, __WALL) < 0 && errno == EINTR) continue;
+    forked = -1;
+  }
+  PyGILState_Release(gil);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return forked;
+}
+
+int isolate_pidfd_open(int pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
+
+/* -------------------------------------------------------------------------------------------- stacks at a time-out */
+
+/* Sends `signal`, whose handler dumps the stacks, unblocking it in the main thread first: a test may block all signals, and
+ * ptrace(2) can change another process's mask (PTRACE_SETSIGMASK). 0, or -1 with errno. A stopped process stays stopped. */
+int isolate_dump_signal(int pid, int signal) {
+  uint64_t mask = 0;
+  siginfo_t event = {0};
+  if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) == 0) {
+    /* WNOWAIT: if it ends just now, its status is for the keeper */
+    if (ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) == 0 &&
+        waitid(P_PID, (id_t)pid, &event, WSTOPPED | WEXITED | WNOWAIT | __WALL) == 0 &&
+        (event.si_code == CLD_TRAPPED || event.si_code == CLD_STOPPED)) {
+      waitid(P_PID, (id_t)pid, &event, WSTOPPED | __WALL);
+      if (ptrace(PTRACE_GETSIGMASK, pid, (void *)sizeof mask, &mask) == 0) {
+        mask &= ~(1ULL << (signal - 1));
+        ptrace(PTRACE_SETSIGMASK, pid, (void *)sizeof mask, &mask);
+      }
+    }
+    ptrace(PTRACE_DETACH, pid, NULL, NULL);
+  }
+  return kill(pid, signal); /* where tracing is forbidden, it may still not be blocked */
+}
+
+/* ---------------------------------------------------------------------------------------------- what a test changed */
+
+struct changes {
+  char *bytes;
+  size_t size, room;
+  int failed;
+  int skeleton; /* the layer is one */
+};
+
+static void add_change(struct changes *changes, char kind, const char *path) {
+  size_t length = strlen(path) + 2;
+  if (changes->size + length > changes->room) {
+    size_t room = (changes->room + length) * 2;
+    char *bytes = realloc(changes->bytes, room);
+    if (!bytes) {
+      changes->failed = 1;
+      return;
+    }
+    changes->bytes = bytes;
+    changes->room = room;
+  }
+  changes->bytes[changes->size] = kind;
+  memcpy(changes->bytes + changes->size + 1, path, length - 1);
+  changes->size += length;
+}
+
+static int is_opaque(int dir) { /* overlayfs.rst, "whiteouts and opaque directories" */
+  char value = 0;
+  return (fgetxattr(dir, "user.overlay.opaque", &value, 1) == 1 && value == 'y') ||
+         (fgetxattr(dir, "trusted.overlay.opaque", &value, 1) == 1 && value == 'y');
+}
+
+static int same_text(int at, const char *name, const char *lower) {
+  char a[4096], b[4096];
+  ssize_t n = readlinkat(at, name, a, sizeof a), m = readlink(lower, b, sizeof b);
+  return n >= 0 && n == m && memcmp(a, b, (size_t)n) == 0;
+}
+
+/* Opening a file for writing copies it up with its times and size as they were: only a difference in these is a change. Entries of a
+ * skeleton stand in for the host's: they belong to this user, with what modes that takes. */
+static int same_file(const struct changes *changes, int at, const char *name, const struct stat *upper, const struct stat *lower,
+                     const char *path) {
+  if ((upper->st_mode ^ lower->st_mode) & S_IFMT) return 0;
+  if (!changes->skeleton && (((upper->st_mode ^ lower->st_mode) & 07777) || upper->st_uid != lower->st_uid || upper->st_gid != lower->st_gid))
+    return 0;
+  if (S_ISDIR(upper->st_mode)) return 1;
+  if (S_ISLNK(upper->st_mode)) return same_text(at, name, path);
+  return upper->st_size == lower->st_size && upper->st_mtim.tv_sec == lower->st_mtim.tv_sec &&
+         upper->st_mtim.tv_nsec == lower->st_mtim.tv_nsec;
+}
+
+static int open_directory(int at, const char *name) {
+  int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  int fd = openat(at, name, flags);
+  if (fd < 0 && errno == EACCES && fchmodat(at, name, 0700, 0) == 0) fd = openat(at, name, flags); /* it is thrown away anyway */
+  return fd;
+}
+
+static void walk(struct changes *changes, int fd, char *path, size_t length);
+
+static void visit(struct changes *changes, int fd, const char *name, char *path, size_t length) {
+  struct stat upper, lower;
+  size_t more = strlen(name) + 1;
+  if (length + more >= PATH_MAX * 2 || fstatat(fd, name, &upper, AT_SYMLINK_NOFOLLOW) < 0) return;
+  path[length] = '/';
+  memcpy(path + length + 1, name, more);
+  int known = lstat(path, &lower) == 0;
+  if (S_ISCHR(upper.st_mode) && upper.st_rdev == 0) {
+    if (known) add_change(changes, 'D', path);
+  } else if (!known) {
+    add_change(changes, 'A', path);
+    if (S_ISDIR(upper.st_mode)) walk(changes, open_directory(fd, name), path, length + more);
+  } else {
+    int dir = S_ISDIR(upper.st_mode) ? open_directory(fd, name) : -1;
+    if (!same_file(changes, fd, name, &upper, &lower, path)) add_change(changes, 'M', path);
+    if (dir >= 0) walk(changes, dir, path, length + more);
+  }
+  path[length] = 0;
+}
+
+/* An opaque directory hides all of the lower one: what it does not hold itself was deleted. */
+static void list_hidden(struct changes *changes, int fd, char *path, size_t length) {
+  DIR *dir = opendir(length ? path : "/");
+  struct dirent *entry;
+  struct stat st;
+  while (dir && (entry = readdir(dir))) {
+    size_t more = strlen(entry->d_name) + 1;
+    if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") || length + more >= PATH_MAX * 2) continue;
+    if (fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0) continue;
+    path[length] = '/';
+    memcpy(path + length + 1, entry->d_name, more);
+    add_change(changes, 'D', path);
+    path[length] = 0;
+  }
+  if (dir) closedir(dir);
+}
+
+/* `fd`, which it closes, is a directory of the upper layer; `path` where it appears; the lower tree, outside, has the same path. */
+static void walk(struct changes *changes, int fd, char *path, size_t length) {
+  struct dirent *entry;
+  DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+  if (!dir) {
+    if (fd >= 0) close(fd);
+    return;
+  }
+  if (is_opaque(fd)) list_hidden(changes, fd, path, length);
+  while ((entry = readdir(dir)))
+    if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..")) visit(changes, fd, entry->d_name, path, length);
+  closedir(dir);
+}
+
+/* The changes in the layer `upper` below the scratch directory, which appears at `seen`: records of a letter (A, M, D), a path
+ * and a NUL. NULL with *size 0 if there are none, with *size -1 if the layer cannot be read. Free with isolate_free(). */
+char *isolate_changes(int scratch, const char *upper, const char *seen, int skeleton, long *size) {
+  struct changes changes = {.skeleton = skeleton};
+  char *path = malloc(PATH_MAX * 2 + 2);
+  int fd = openat(scratch, upper, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  *size = 0;
+  if (!path || fd < 0) {
+    free(path);
+    if (fd >= 0) close(fd);
+    *size = -1;
+    return NULL;
+  }
+  size_t length = strcmp(seen, "/") ? strlen(seen) : 0;
+  if (length <= PATH_MAX) {
+    memcpy(path, seen, length);
+    path[length] = 0;
+    walk(&changes, fd, path, length);
+  } else {
+    close(fd);
+  }
+  free(path);
+  *size = changes.failed ? -1 : (long)changes.size;
+  return changes.bytes;
+}
+
+void isolate_free(char *bytes) { free(bytes); }

@@ -1,0 +1,35 @@
+/* What native.py sees of core.c; read by build_core.py as cffi declarations, and included by core.c so that the two agree. */
+struct isolate_entry {
+  int init_pidfd;           /* PID 1 of the sandbox */
+  uint64_t join;            /* namespaces joined before the fork */
+  uint64_t join_late;       /* joined by the child */
+  uint64_t unshare_late;    /* made by the child, once it is in its cgroups */
+  const int *attach;        /* cgroup.procs or tasks files to enter by */
+  int attach_count;
+  const int *close;         /* descriptors that must not reach the test */
+  int close_count;
+  const char *cwd;
+  uint64_t capabilities;    /* kept; all others are dropped for good */
+  int keep_credentials;     /* 1: leave capabilities as they are (degraded: no user namespace to have them in) */
+  int no_new_privs;
+  int seccomp;
+  const int *cores;         /* for sched_setaffinity */
+  int core_count;
+  const uint64_t *rlimits;  /* pairs: resource, value */
+  int rlimit_count;
+  const char *const *landlock_writable; /* with landlock: the only trees that may be written */
+  int landlock_count;       /* -1: no Landlock */
+};
+
+struct isolate_trouble {
+  int step;                 /* enum isolate_step: what the child was doing when it gave up */
+  int error;                /* errno */
+};
+
+long isolate_fork(const struct isolate_entry *entry, int *pidfd, struct isolate_trouble *trouble);
+struct isolate_trouble *isolate_shared_trouble(void);
+int isolate_dump_signal(int pid, int signal);
+char *isolate_changes(int scratch, const char *upper, const char *seen, int skeleton, long *size);
+void isolate_free(char *bytes);
+int isolate_pidfd_open(int pid);
+int isolate_landlock_version(void);

@@ -1,0 +1,213 @@
+"""Talks to the builder process (``_native/builder.c``): Plans go in, descriptors of ready sandboxes come out."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pytest_isolate import native
+from pytest_isolate.errors import SetupError
+from pytest_isolate.native import Fd
+from pytest_isolate.plan import Plan, Step
+
+_REQUEST = struct.Struct("=IIII")  # kind, plan or sandbox, plan to have ready next, how many
+_REPLY = struct.Struct("=IIiIii512s")  # kind, sandbox, pid of init, has scratch; op, errno, object
+_DESCRIPTORS = 32  # more than a sandbox has
+
+#: Negative values of ``failure.op`` (plan.h): what was done outside the list of operations.
+_OUTSIDE = {
+    -1: "set up the cgroup",
+    -2: "clone PID 1 into its namespaces",
+    -3: "write the id map",
+    -4: "make the scratch directory",
+    -5: "start PID 1",
+}
+_DOING = {
+    Step.STAGE: "prepare the staging area",
+    Step.MKDIR: "make the directory",
+    Step.SYMLINK: "make the link",
+    Step.TOUCH: "make the file",
+    Step.COPY: "copy",
+    Step.WRITE: "write",
+    Step.PIVOT: "pivot_root",
+    Step.UNSHARE: "unshare",
+    Step.LOOPBACK: "bring up the loopback interface",
+    Step.HOSTNAME: "set the host name",
+    Step.READONLY: "make read-only",
+    Step.RMDIR_PROBE: "replace a directory of the lower tree",
+    Step.HOLD: "open",
+    Step.CHMOD: "chmod",
+    Step.CHOWN: "chown",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sandbox:
+    """One sandbox that stands ready. The descriptors are the receiver's to close."""
+
+    number: int  #: its cgroup and scratch directories are called ``tNUMBER``
+    init_pid: int
+    init_pidfd: Fd
+    scratch: Fd | None  #: directory that holds the writable layers
+    attach: tuple[Fd, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of its directory in every cgroup hierarchy."""
+        return f"t{self.number}"
+
+    def close(self) -> None:
+        """Close the descriptors; the sandbox itself goes back by :meth:`Builder.done`."""
+        for fd in (self.init_pidfd, *([] if self.scratch is None else [self.scratch]), *self.attach):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+class Builder:
+    """The builder process of this session.
+
+    It ends, and removes everything, when this process ends or :meth:`close` is called.
+    """
+
+    def __init__(self, first: int = 1) -> None:
+        """Start it.
+
+        :param first: number of the first sandbox: beyond those of a builder before it, whose directories may
+            still be there.
+        :raises SetupError: if the program can't be started.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket = ours
+        self._plans: list[Plan] = []  # number - 1 is the index
+        self.last = first - 1  #: number of the last sandbox that it handed out
+        keeper = native.pidfd_open(os.getpid())
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        # 3 and 4 are where builder.c expects them. First out of the way of each other, then there.
+        actions = [(os.POSIX_SPAWN_DUP2, fd, high) for fd, high in ((theirs.fileno(), 1000), (keeper, 1001))]
+        actions += [(os.POSIX_SPAWN_DUP2, 1000, 3), (os.POSIX_SPAWN_DUP2, 1001, 4)]
+        actions += [(os.POSIX_SPAWN_CLOSE, 1000), (os.POSIX_SPAWN_CLOSE, 1001)]  # type: ignore[list-item]
+        actions += [(os.POSIX_SPAWN_DUP2, null, stdio) for stdio in range(3)]
+        try:
+            self.pid = os.posix_spawn(
+                native.BUILDER, ["isolate-builder", str(first), f"for={os.getpid()}"], {}, file_actions=actions
+            )
+        except OSError as error:
+            raise SetupError("start the builder", str(native.BUILDER), error.errno or 0) from error
+        finally:
+            theirs.close()
+            os.close(keeper)
+            os.close(null)
+
+    def fileno(self) -> int:
+        """The control socket, which must not reach a test."""
+        return self._socket.fileno()
+
+    def alive(self) -> bool:
+        """Whether the process is still there, and this side in step with it."""
+        if self._socket.fileno() < 0:
+            return False
+        try:
+            return os.waitpid(self.pid, os.WNOHANG)[0] == 0
+        except ChildProcessError:
+            return False
+
+    def add(self, plan: Plan) -> int:
+        """Give the builder a Plan; its number for :meth:`get`."""
+        self._plans.append(plan)
+        number = len(self._plans)
+        memfd = os.memfd_create("isolate-plan")
+        try:
+            os.write(memfd, plan.encode())
+            message = _REQUEST.pack(ord("P"), number, 0, 0)
+            socket.send_fds(self._socket, [message], [memfd])
+        except OSError as error:
+            raise self._gone(error) from error
+        finally:
+            os.close(memfd)
+        return number
+
+    def prepare(self, number: int, depth: int = 1) -> None:
+        """Have ``depth`` sandboxes of a Plan ready ahead of need."""
+        self._send(_REQUEST.pack(ord("A"), 0, number, depth))
+
+    def get(self, number: int, *, ahead: int = 0, depth: int = 1) -> Sandbox:
+        """A sandbox of Plan ``number``, built now if none is ready; then have ``depth`` of Plan ``ahead`` made.
+
+        :raises SetupError: with the step that failed, on what, and errno.
+        """
+        self._send(_REQUEST.pack(ord("G"), number, ahead, depth))
+        message, descriptors = self._receive()
+        kind, sandbox, pid, has_scratch, op, code, target = _REPLY.unpack(message)
+        if kind == ord("F"):
+            raise self._failure(self._plans[number - 1], op, code, os.fsdecode(target.split(b"\0", 1)[0]))
+        self.last = sandbox
+        fds = [Fd(fd) for fd in descriptors]
+        pidfd = fds.pop(0)
+        return Sandbox(
+            number=sandbox,
+            init_pid=pid,
+            init_pidfd=pidfd,
+            scratch=fds.pop(0) if has_scratch else None,
+            attach=tuple(fds),
+        )
+
+    def done(self, sandbox: Sandbox) -> None:
+        """Take it down: all its processes, cgroups and scratch. Returns at once."""
+        sandbox.close()
+        self._send(_REQUEST.pack(ord("D"), sandbox.number, 0, 0))
+
+    def settle(self) -> int:
+        """Wait until nothing is being built or taken down; how many sandboxes are ready."""
+        self._send(_REQUEST.pack(ord("S"), 0, 0, 0))
+        message, _ = self._receive()
+        return int(_REPLY.unpack(message)[1])
+
+    def clean_up_after(self, groups: Iterable[str], trees: Iterable[str]) -> None:
+        """What the builder removes if this process is killed: cgroup directories in this order, and scratch trees."""
+        items = [b"c" + os.fsencode(path) for path in groups] + [b"s" + os.fsencode(path) for path in trees]
+        self._send(_REQUEST.pack(ord("C"), 0, 0, 0) + b"".join(item + b"\0" for item in items))
+
+    def close(self) -> None:
+        """End the builder and wait until it has removed everything."""
+        self._socket.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+    def _send(self, message: bytes) -> None:
+        try:
+            self._socket.send(message)
+        except OSError as error:
+            raise self._gone(error) from error
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self._socket, _REPLY.size, _DESCRIPTORS)
+        except OSError as error:
+            raise self._gone(error) from error
+        except (
+            BaseException
+        ):  # KeyboardInterrupt: the answer would come when another is expected, so this builder is done for
+            self._socket.close()
+            raise
+        for fd in descriptors:
+            os.set_inheritable(fd, False)  # noqa: FBT003 - the standard library's signature
+        if len(message) != _REPLY.size:
+            raise self._gone(None)
+        return message, descriptors
+
+    def _gone(self, error: OSError | None) -> SetupError:
+        code = errno.EPIPE if error is None or error.errno is None else error.errno
+        return SetupError("reach the builder process", f"pid {self.pid}", code, "It has died; was it killed?")
+
+    @staticmethod
+    def _failure(plan: Plan, op: int, code: int, target: str) -> SetupError:
+        if op < 0:
+            return SetupError(_OUTSIDE.get(op, "build"), target, code)
+        step = plan.ops[op]
+        doing = f"mount {step.c or 'bind'}" if step.step is Step.MOUNT else _DOING[step.step]
+        return SetupError(doing, target, code)

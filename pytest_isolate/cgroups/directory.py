@@ -1,0 +1,164 @@
+"""One group as a directory: reading, writing, emptying, removing it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_TRIES = 10  # rmdir answers EBUSY until the kernel has let go of the last process: 1 ms, 2 ms ... 1 s in all, as runc
+_LOCK_SECONDS = 10.0
+
+
+def get(path: str) -> str:
+    """The content of a file, without the last newline."""
+    return Path(path).read_text().strip()
+
+
+def put(path: str, text: str) -> None:
+    """Write ``text`` into an existing file in one write(2), as the kernel's control files want it.
+
+    :raises OSError: of the open or the write, with the path.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def slurp(path: str) -> bytes:
+    """The content of a control file by three system calls, as it is read for each test; empty if there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, 1 << 16)
+    except OSError:
+        return b""  # the group was removed meanwhile: ENODEV
+    finally:
+        os.close(descriptor)
+
+
+def number(content: bytes) -> int | None:
+    """The number that a control file consists of, or None if it is missing (or ``max``)."""
+    return int(content) if content[:1].isdigit() else None
+
+
+def entry(content: bytes, key: bytes) -> int | None:
+    """The number after ``key`` in a file of lines ``KEY NUMBER``."""
+    for line in content.splitlines():
+        if line.startswith(key + b" "):
+            return int(line[len(key) + 1 :])
+    return None
+
+
+def pids(directory: str) -> tuple[int, ...]:
+    """Processes in the group itself. 0 stands for one that our pid namespace does not show."""
+    return tuple(map(int, slurp_all(f"{directory}/cgroup.procs").split()))
+
+
+def slurp_all(path: str) -> str:
+    """The whole of a file that may be long; empty if there is none."""
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def children(directory: str) -> list[str]:
+    """Names of the groups directly below."""
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(one.name for one in entries if one.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
+
+
+def clear(top: str) -> None:
+    """Kill all that lives in and below ``top`` and remove it, bottom up.
+
+    :raises OSError: if that fails; not if it is gone already.
+    """
+    groups = list(_bottom_up(top))
+    for attempt in range(_TRIES):
+        for group in groups:
+            _kill(group)
+        try:
+            for group in groups:
+                with suppress(FileNotFoundError):
+                    os.rmdir(group)
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.ENOTEMPTY) or attempt == _TRIES - 1:
+                raise
+            time.sleep(0.001 * 2**attempt)
+            groups = list(_bottom_up(top))
+        else:
+            return
+
+
+def rmdir(directory: str) -> bool:
+    """Remove an empty group; False if it is in use."""
+    for attempt in range(_TRIES):
+        try:
+            os.rmdir(directory)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno != errno.EBUSY or children(directory) or pids(directory):
+                return False
+            time.sleep(0.001 * 2**attempt)
+        else:
+            return True
+    return False
+
+
+@contextmanager
+def locked(directory: str) -> Iterator[None]:
+    """Hold the directory's flock(2), so that sessions that share a group change it one after another.
+
+    :raises OSError: EAGAIN if somebody else holds it for ten seconds.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                # Anybody who can read the directory can hold its lock: wait, but not for ever.
+                if time.monotonic() > deadline:
+                    raise OSError(error.errno, "locked by another process", directory) from None
+                time.sleep(0.01)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _bottom_up(top: str) -> Iterator[str]:
+    for child in children(top):
+        yield from _bottom_up(f"{top}/{child}")
+    yield top
+
+
+def _kill(group: str) -> None:
+    """cgroup.kill is one step from 5.14 on; before, and on v1, one by one: whoever forks meanwhile is met next time."""
+    try:
+        put(f"{group}/cgroup.kill", "1")
+    except OSError:
+        for pid in pids(group):
+            if pid not in (0, os.getpid()):
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+        with suppress(OSError):
+            put(f"{group}/freezer.state", "THAWED")  # on v1 a frozen process does not die

@@ -1,0 +1,71 @@
+"""The first and last things that the forked child does: runs the payload inside the sandbox and never returns."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from enum import IntEnum
+from typing import NoReturn
+
+from pytest_isolate import wire
+from pytest_isolate.native import Fd
+from pytest_isolate.spec import Spec
+
+Send = Callable[[object], None]
+
+#: Asks the child for the stacks of all its threads. A real-time signal that nobody is known to use.
+DUMP_SIGNAL = signal.SIGRTMAX - 3
+
+
+class Frame(IntEnum):
+    """First element of every frame that the child sends; the second is the content."""
+
+    MESSAGE = 0  #: what the payload sent
+    END = 1  #: the payload returned; content: None
+    ERROR = 2  #: the payload raised; content: the traceback's text
+
+
+def run(spec: Spec, body: Callable[[Send], None], channel: Fd, stacks: Fd) -> NoReturn:
+    """Run ``body(send)`` and end this process.
+
+    :param channel: where frames go. :param stacks: file for faulthandler's dumps, of a crash or on :data:`DUMP_SIGNAL`.
+    """
+    status = 1
+    try:
+        # Exempts every object of the parent from garbage collection, which would write to, and so copy (and charge to
+        # this test's memory) every page of the parent's heap. It splices lists: some pages, whatever the heap's size.
+        gc.freeze()
+        faulthandler.enable(stacks)
+        faulthandler.register(DUMP_SIGNAL, stacks, all_threads=True, chain=False)
+        _set_environment(spec)
+        body(lambda message: wire.send(channel, [Frame.MESSAGE, message]))
+        _flush()
+        wire.send(channel, [Frame.END, None])
+        status = 0
+    except BaseException:  # noqa: BLE001 - whatever it is, it must be told outside, and must not unwind into pytest's frames
+        _flush()
+        with suppress(OSError):
+            wire.send(channel, [Frame.ERROR, traceback.format_exc()])
+    finally:
+        os._exit(status)  # no atexit, no finalizers: they belong to the parent
+
+
+def _set_environment(spec: Spec) -> None:
+    for name, value in spec.env:
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _flush() -> None:
+    """What Python still buffers would be lost by ``_exit``; the parent flushed its part before the fork."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # closed, replaced or broken by the test: its own affair
+            stream.flush()

@@ -1,0 +1,237 @@
+"""An item run in a sandbox, seen from the pytest process.
+
+What happens to one test, in order:
+
+1. Fixtures of class, module, package and session scope are set up here, as part of the set-up phase of the first test
+   that asks for them, so that they exist once and the sandbox sees them by copy-on-write.
+2. The keeper forks; the child runs the item's own protocol (:mod:`pytest_isolate.inside`) and sends its reports as
+plain
+   data.
+3. Here the reports are rebuilt (:mod:`pytest_isolate.verdict`) and logged, and what no later test needs is torn down,
+as
+   part of this test's tear-down phase.
+
+The item stays on pytest's set-up stack from 1 to 3, as it does in a plain run.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_isolate import inside, options, reports, verdict
+from pytest_isolate.errors import SetupError, UnsupportedError
+from pytest_isolate.session import Keeper
+
+if TYPE_CHECKING:
+    from pytest_isolate.outcome import Outcome
+    from pytest_isolate.spec import Spec
+
+#: Key of an xdist worker's ``workerinput``: the name of the session's cgroup.
+SESSION_INPUT = "isolate_session"
+
+_TEMPORARY = {"tmp_path", "tmpdir", "tmp_path_factory", "tmpdir_factory"}
+_NOT_RUN = (pytest.skip.Exception, pytest.xfail.Exception)
+
+
+class Isolation:
+    """Runs the isolated items of one session through one keeper, which it makes when it is first needed."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._settings = config.stash[options.SETTINGS]
+        self._worker: dict[str, Any] | None = getattr(config, "workerinput", None)
+        self._pid = os.getpid()
+
+    @cached_property
+    def _keeper(self) -> Keeper | UnsupportedError:
+        """The keeper, or why this host can have none."""
+        worker = self._worker or {}
+        try:
+            return Keeper(
+                cgroup=self._settings.cgroup,
+                worker=worker.get("workerid", "main"),
+                session=worker.get(SESSION_INPUT),
+                degrade=self._settings.unsupported == "degrade",
+            )
+        except UnsupportedError as error:
+            return error
+
+    def describe(self) -> str:
+        """What is in force, for pytest's header."""
+        keeper = self._keeper
+        return f"not available: {keeper}" if isinstance(keeper, UnsupportedError) else keeper.describe()
+
+    def close(self) -> None:
+        """End the keeper, if there is one."""
+        keeper = vars(self).get("_keeper")
+        if isinstance(keeper, Keeper) and os.getpid() == self._pid:
+            keeper.close()
+
+    def protocol(self, item: pytest.Item, nextitem: pytest.Item | None, spec: Spec, ahead: Spec | None) -> None:
+        """The whole of ``pytest_runtest_protocol`` for one item. :param ahead: the spec of the next item."""
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        try:
+            self._phases(item, nextitem, spec, ahead)
+        finally:
+            # As pytest's own runner does, so that fixture values do not live as long as the session.
+            # Private: Item._request, 8.0 to 9.2.
+            if hasattr(item, "_request"):
+                item._request = False
+                item.funcargs = None  # type: ignore[attr-defined]
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+    def _phases(self, item: pytest.Item, nextitem: pytest.Item | None, spec: Spec, ahead: Spec | None) -> None:
+        lack = self._lack(spec)
+        setup = self._wider_setup(item, lack)
+        raised = None if setup.excinfo is None else setup.excinfo.value
+        if lack is not None and raised is lack:
+            self._without_sandbox(item, nextitem, self._refusal(item, lack))
+            return
+        if isinstance(raised, _NOT_RUN) and item not in item.session._setupstate.stack:
+            # A skip mark, or xfail(run=False): no fixture was asked for.
+            self._without_sandbox(item, nextitem, item.ihook.pytest_runtest_makereport(item=item, call=setup))
+            return
+        try:
+            outcome = self._run(item, spec, ahead, raised)
+        except (SetupError, UnsupportedError) as error:
+            self._without_sandbox(item, nextitem, self._refusal(item, error))
+            return
+        self._report(item, nextitem, outcome)
+
+    def _lack(self, spec: Spec) -> UnsupportedError | None:
+        """Why this host cannot run ``spec``, if it cannot."""
+        if isinstance(self._keeper, UnsupportedError):
+            return self._keeper
+        try:
+            self._keeper.check(spec)
+        except UnsupportedError as error:
+            return error
+        return None
+
+    def _refusal(self, item: pytest.Item, error: SetupError | UnsupportedError) -> pytest.TestReport:
+        if self._settings.unsupported == "skip" and isinstance(error, UnsupportedError):
+            return reports.skipped(item, str(error))
+        return reports.sandbox_error(item, str(error))
+
+    def _without_sandbox(self, item: pytest.Item, nextitem: pytest.Item | None, setup: pytest.TestReport) -> None:
+        """The end of a test that was not run."""
+        item.ihook.pytest_runtest_logreport(report=setup)
+        item.ihook.pytest_runtest_logreport(report=self._wider_teardown(item, nextitem))
+
+    def _wider_setup(self, item: pytest.Item, lack: UnsupportedError | None) -> pytest.CallInfo[object]:
+        """Do out here what belongs out here of the set-up phase, unless ``lack`` says that it would be in vain.
+
+        pytest's own hooks of the phase are run, for their skip marks, captured output and logs, but no others: those of
+        conftest files and plugins run inside, round the item's own set-up, and must not run twice.
+        """
+        if _TEMPORARY.intersection(getattr(item, "fixturenames", ())) and hasattr(self._config, "_tmp_path_factory"):
+            # One base for the session; made inside, each test would make its own. Private: no public way in 8.0 to 9.2.
+            self._config._tmp_path_factory.getbasetemp()
+
+        def setup() -> None:
+            __tracebackhide__ = True
+            if lack is not None:
+                raise lack
+            if (
+                getattr(type(item), "_testcase", item) is None
+            ):  # pytest before 8.2 binds setUpClass to an instance that it keeps here
+                item._testcase = item.parent.obj(item.name)  # type: ignore[attr-defined, union-attr]
+            for name in _wider_fixtures(item):
+                item._request.getfixturevalue(name)  # type: ignore[attr-defined]
+
+        item.setup = setup  # type: ignore[method-assign]
+        item.teardown = lambda: None  # type: ignore[method-assign]  # of the set-up that is done inside
+        try:
+            return reports.call_of("setup", self._own_hook("pytest_runtest_setup"), item=item)
+        finally:
+            del item.setup, item.teardown
+
+    def _wider_teardown(self, item: pytest.Item, nextitem: pytest.Item | None) -> pytest.TestReport:
+        """Tear down out here what ``nextitem`` does not need; the report of a phase that did only this."""
+        session = item.session
+        following = None if session.shouldfail or session.shouldstop else nextitem  # as pytest does (its issue 11706)
+        hook = self._own_hook("pytest_runtest_teardown")
+        return reports.report_of(item, "teardown", hook, item=item, nextitem=following)
+
+    def _own_hook(self, name: str) -> Callable[..., object]:
+        """The hook's caller, of pytest's own plugins only."""
+        manager = self._config.pluginmanager
+        others = [plugin for plugin in manager.get_plugins() if not _is_pytests(plugin)]
+        return manager.subset_hook_caller(name, others)
+
+    def _run(self, item: pytest.Item, spec: Spec, ahead: Spec | None, failure: BaseException | None) -> Outcome:
+        # pytest-timeout's alarm would go off in our waiting; the sandbox's own time-out stands for it.
+        if (cancel := getattr(item, "cancel_timeout", None)) is not None:
+            cancel()
+        if self._config.pluginmanager.hasplugin("faulthandler") and self._config.getini("faulthandler_timeout"):
+            import faulthandler  # noqa: PLC0415 - pytest loads it late as well
+
+            faulthandler.cancel_dump_traceback_later()  # would show this process waiting; the child starts it anew
+        assert not isinstance(self._keeper, UnsupportedError)
+        return self._keeper.run(spec, lambda send: inside.run(item, failure, send), ahead=ahead)
+
+    def _report(self, item: pytest.Item, nextitem: pytest.Item | None, outcome: Outcome) -> None:
+        came = verdict.received(item, outcome, controlled=self._worker is not None)
+        verdict.conclude(item, came, outcome, self._unread_output())
+        if hasattr(item.ihook, "pytest_isolate_outcome"):
+            item.ihook.pytest_isolate_outcome(item=item, outcome=outcome)
+        for warning in came.warnings:
+            # Into the list that pytest's warnings plugin keeps round the protocol; the filters were applied inside.
+            warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
+        teardown = came.last("teardown")
+        for report in came.reports:
+            if report is not teardown:
+                item.ihook.pytest_runtest_logreport(report=report)
+        for name, value in came.stops:
+            setattr(item.session, name, value)
+        if came.interrupt is not None:
+            raise came.interrupt
+        report = self._wider_teardown(item, nextitem)
+        item.ihook.pytest_runtest_logreport(report=report if teardown is None else verdict.joined(teardown, report))
+
+    def _unread_output(self) -> dict[str, str]:
+        """What the child wrote and did not read back: all of the phase in which it died.
+
+        With ``--capture=fd`` both processes write to one file. Of ``--capture=sys`` nothing is left, as it died with
+        the child's memory; then this empties our own copy. ``CaptureManager.read_global_capture`` has no public name;
+        8.0 to 9.2.
+        """
+        capture = self._config.pluginmanager.getplugin("capturemanager")
+        if capture is None or not capture.is_globally_capturing():
+            return {}
+        out, err = capture.read_global_capture()
+        return {"stdout": out, "stderr": err}
+
+
+def _is_pytests(plugin: object) -> bool:
+    name = getattr(plugin, "__name__", None) or type(plugin).__module__
+    return str(name).partition(".")[0] == "_pytest"
+
+
+def _wider_fixtures(item: pytest.Item) -> list[str]:
+    """Names of the fixtures wider than a function that the item asks for, in the order in which pytest sets them up.
+
+    Private: ``Item._fixtureinfo`` and ``CallSpec2._arg2scope``, the same in 8.0, 9.0, 9.2; doctests have the former
+    too.
+    """
+    info = getattr(item, "_fixtureinfo", None)
+    if info is None:  # an item of another plugin, without fixtures
+        return []
+    given = getattr(getattr(item, "callspec", None), "_arg2scope", {})
+    in_class = item.getparent(pytest.Class) is not None
+    names = []
+    for name in item.fixturenames:  # type: ignore[attr-defined]
+        definitions = info.name2fixturedefs.get(name)
+        if not definitions:
+            continue
+        scope = given[name].value if name in given else definitions[-1].scope
+        # A class-scoped fixture of a test outside any class lives as long as the test.
+        if scope != "function" and (scope != "class" or in_class):
+            names.append(name)
+    return names

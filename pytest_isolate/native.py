@@ -1,0 +1,188 @@
+"""The typed face of the C core, ``_native/core.c``: the only module that imports cffi's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NewType
+
+from pytest_isolate.errors import SetupError
+from pytest_isolate.outcome import Change
+from pytest_isolate.plan import Clone, Layer, Plan
+
+try:
+    from pytest_isolate._native._core import ffi as _ffi
+    from pytest_isolate._native._core import lib as _lib
+except ImportError as error:  # not Linux, or an installation without the compiled part
+    _missing: ImportError | None = error
+else:
+    _missing = None
+
+Fd = NewType("Fd", int)
+
+#: The program that makes sandboxes; see the top of ``_native/builder.c``.
+BUILDER = Path(__file__).with_name("_native") / "builder"
+
+_SIGNALS = signal.valid_signals()
+
+#: What the child was doing when it gave up, in the order of ``enum isolate_step`` in core.c.
+_STEPS = (
+    "",
+    "join the sandbox's namespaces (setns)",
+    "fork",
+    "enter its cgroup",
+    "make its cgroup and time namespaces (unshare)",
+    "join its time namespace (setns)",
+    "start a session (setsid)",
+    "enter the current folder",
+    "set the CPU affinity",
+    "set a resource limit",
+    "drop capabilities",
+    "set no_new_privs",
+    "install the seccomp filter",
+    "install the Landlock rules",
+)
+
+
+def available() -> str | None:
+    """None if the C core can be used, else why not."""
+    if _missing is not None:
+        return f"the compiled part of pytest-isolate-ns is missing ({_missing})"
+    if not os.access(BUILDER, os.X_OK):
+        return f"{BUILDER} is missing or cannot be executed"
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What a process needs to enter one sandbox: descriptors of this process, and where it goes on."""
+
+    init_pidfd: Fd  #: PID 1 of the sandbox
+    attach: tuple[Fd, ...]  #: cgroup files to enter by
+    close: tuple[Fd, ...]  #: descriptors that the test must not have
+    cwd: str
+    landlock: tuple[str, ...] | None = None  #: trees that may be written where there is no sandbox; None: no Landlock
+
+
+class Forker:
+    """Forks this process into sandboxes.
+
+    Holds the page in which a child says what went wrong before Python runs in it.
+    """
+
+    def __init__(self) -> None:
+        """:raises SetupError: if there is no memory for that page."""
+        self._pidfd = _ffi.new("int *", -1)
+        self._trouble = _lib.isolate_shared_trouble()
+        if not self._trouble:
+            raise SetupError("map a shared page", "", _ffi.errno)
+
+    def fork(self, plan: Plan, entry: Entry) -> tuple[int, Fd]:
+        """``(0, -1)`` in the child, its pid and a pidfd in this process, which :meth:`reap` closes.
+
+        Python's and libc's fork hooks have run, and all of ``plan``'s restrictions are in force in the child.
+
+        :raises SetupError: if there is no child. One that fails on its way in is told by :meth:`trouble`, after
+            it ended.
+        """
+        keep: list[Any] = []  # cffi frees what nothing refers to
+
+        def array(kind: str, values: bytes | Sequence[Any]) -> Any:
+            keep.append(_ffi.new(kind, values))
+            return keep[-1]
+
+        data = _ffi.new("struct isolate_entry *")
+        data.init_pidfd = entry.init_pidfd
+        data.join, data.join_late, data.unshare_late = int(plan.join), int(plan.join_late), int(plan.unshare_late)
+        data.attach, data.attach_count = array("int[]", entry.attach), len(entry.attach)
+        data.close, data.close_count = array("int[]", entry.close), len(entry.close)
+        data.cwd = array("char[]", os.fsencode(entry.cwd))
+        data.capabilities, data.keep_credentials = plan.capabilities, not plan.join & Clone.NEWUSER
+        data.no_new_privs, data.seccomp = plan.no_new_privs, plan.seccomp
+        data.cores, data.core_count = array("int[]", plan.cpu_affinity), len(plan.cpu_affinity)
+        data.rlimits = array("uint64_t[]", [number for pair in plan.rlimits for number in pair])
+        data.rlimit_count = len(plan.rlimits)
+        writable = [array("char[]", os.fsencode(path)) for path in entry.landlock or ()]
+        data.landlock_writable = array("char *[]", writable)
+        data.landlock_count = -1 if entry.landlock is None else len(writable)
+        # An exception that a signal handler raises within one of Python's fork hooks (logging has some) is printed
+        # and ignored: Ctrl-C would be lost. Here it is raised by the call that blocks, or after the fork by the one
+        # that unblocks.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            pid = _lib.isolate_fork(data, self._pidfd, self._trouble)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if pid < 0:
+            raise SetupError(_STEPS[self._trouble.step], "", self._trouble.error)
+        return pid, Fd(self._pidfd[0])
+
+    def reap(self) -> None:
+        """Close the last child's pidfd; if the child is still there, end it and wait for it.
+
+        By what the C side wrote down, not by what :meth:`fork` returned: a KeyboardInterrupt can come in between, and
+        a child that nobody waits for would keep its sandbox from being taken down.
+        """
+        pidfd, self._pidfd[0] = self._pidfd[0], -1
+        if pidfd < 0:
+            return
+        with contextlib.suppress(ProcessLookupError):  # reaped already
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
+
+    def trouble(self) -> SetupError | None:
+        """Why the last child never got to run Python; None if it did."""
+        step, error = self._trouble.step, self._trouble.error
+        return SetupError(_STEPS[step], "", error) if step else None
+
+
+def pidfd_open(pid: int) -> Fd:
+    """A descriptor that is readable once the process has ended (pidfd_open(2)); close-on-exec."""
+    fd = _lib.isolate_pidfd_open(pid)
+    if fd < 0:
+        raise OSError(_ffi.errno, os.strerror(_ffi.errno), f"pidfd_open({pid})")
+    return Fd(fd)
+
+
+def send_unblocked(pid: int, number: int) -> None:
+    """Send a child process signal ``number`` though it may block it: ptrace(2) unblocks it in its main thread first.
+
+    :raises OSError: if the process has gone.
+    """
+    if _lib.isolate_dump_signal(pid, number) < 0:
+        raise OSError(_ffi.errno, os.strerror(_ffi.errno), f"kill({pid})")
+
+
+def changes(scratch: Fd, layer: Layer) -> list[Change] | None:
+    """What a writable layer holds, against the host's tree at the same path; None if it cannot be read.
+
+    :param scratch: the sandbox's scratch directory, which the layer is in. Whiteouts and opaque directories are
+        those of overlayfs.rst.
+    """
+    size = _ffi.new("long *")
+    records = _lib.isolate_changes(scratch, os.fsencode(layer.upper), os.fsencode(layer.seen), layer.skeleton, size)
+    try:
+        if size[0] < 0:
+            return None
+        if not size[0]:
+            return []
+        text = bytes(_ffi.buffer(records, size[0]))
+    finally:
+        _lib.isolate_free(records)
+    found = []
+    for record in text[:-1].split(b"\0"):
+        kind = record[:1].decode()
+        assert kind in ("A", "M", "D")
+        found.append(Change(kind, os.fsdecode(record[1:])))  # type: ignore[arg-type]
+    return found
+
+
+def landlock_version() -> int:
+    """The kernel's Landlock ABI (landlock_create_ruleset(2)); 0 where there is none."""
+    return max(0, int(_lib.isolate_landlock_version()))

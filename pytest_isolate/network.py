@@ -1,0 +1,31 @@
+"""A sandbox's own network: loopback up, and every port there for the taking, as operations of a Plan. Pure."""
+
+from __future__ import annotations
+
+from pytest_isolate.plan import Op, Step
+
+#: Slot in which /proc/sys is kept open while it becomes read-only.
+_SLOT = 0
+
+
+def hold(proc: str) -> list[Op]:
+    """Keep the settings in ``proc`` open, a /proc mounted read-write.
+
+    It must be /proc/sys itself: below it, a directory belongs to the network namespace in which its name was looked up
+    (fs/proc/proc_sysctl.c), so that /proc/sys/net/ipv4 opened now would be the host's for good. (Tried: it changed the
+    host's settings.)
+    """
+    return [Op(Step.HOLD, _SLOT, b=f"{proc}/sys")]
+
+
+def own(*, groups: tuple[int, int], held: bool) -> list[Op]:
+    """Make the new network namespace of PID 1 usable: ip(7), "ip_unprivileged_port_start"; icmp(7), "ping_group_range".
+
+    :param groups: lowest and highest group id that is mapped inside, all of which may ping.
+    :param held: :func:`hold` has run.
+    """
+    ops = [Op(Step.LOOPBACK)]
+    if held:
+        ops.append(Op(Step.WRITE, 1 + _SLOT, "0", "net/ipv4/ip_unprivileged_port_start"))
+        ops.append(Op(Step.WRITE, 1 + _SLOT, f"{groups[0]} {groups[1]}", "net/ipv4/ping_group_range"))
+    return ops

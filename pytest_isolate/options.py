@@ -1,0 +1,144 @@
+"""Marker, command line and ini file to each test's Spec, all of it checked before any test runs.
+
+The command line and the ini file (:mod:`pytest_isolate.settings`) are checked when pytest configures itself, the
+markers (:mod:`pytest_isolate.markers`) once all tests are collected.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_isolate.collision import check_owner
+from pytest_isolate.markers import MarkerReader
+from pytest_isolate.settings import DEFAULT_KEYS, Reading, Settings, flag, honours_pytest_timeout
+from pytest_isolate.spec import KEYS, Spec
+from pytest_isolate.values import shown
+
+#: In ``config.stash`` once :func:`configure` has run.
+SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
+#: In ``item.stash`` once :func:`check_items` has run; None for a test that is not isolated.
+SPEC: pytest.StashKey[Spec | None] = pytest.StashKey()
+
+_WORKER_ERRORS = "isolate_usage_errors"  #: key in an xdist worker's ``workeroutput``
+
+_METAVARS = {
+    "memory": "SIZE", "swap": "SIZE", "cpus": "N", "cpuset": "CORES", "pids": "N", "disk": "SIZE", "timeout": "SECONDS",
+    "network": "KIND", "host_ports": "PORT", "image": "NAME", "hostname": "NAME", "user": "WHO", "writable": "PATH",
+}  # fmt: skip
+_REPEATED = ("host_ports", "writable")
+
+_UNSUPPORTED = (
+    "what happens where the host lacks what a test asks for: error (default), skip, or degrade: run it with what there "
+    "is and say what is not in force"
+)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Register all options and ini values, as plain text: what is wrong is told later, all at once, with its place."""
+    group = parser.getgroup("isolate", "each test in a sandbox of its own (pytest-isolate-ns)")
+    group.addoption("--isolate-all", action="store_true", help="isolate every test that is not marked no_isolate")
+    group.addoption(
+        "--isolate-off",
+        action="store_true",
+        help="isolate none: run all tests in pytest's own process, for debugging; wins over --isolate-all",
+    )
+    group.addoption("--isolate-unsupported", metavar="WHAT", help=_UNSUPPORTED)
+    group.addoption("--isolate-usage", metavar="N", help="rows of the usage table in the summary, 0 for none; 10")
+    group.addoption(
+        "--isolate-cgroup",
+        metavar="/NAME",
+        help="delegated cgroup to work under, a path from the cgroup root (on v1: below each controller's mount) that "
+        "the user may write to",
+    )
+    parser.addini("isolate_unsupported", _UNSUPPORTED)
+    for key in DEFAULT_KEYS:
+        about, metavar = f"{KEYS[key].meaning} (tests' markers win)", _METAVARS[key]
+        if key in _REPEATED:
+            group.addoption(
+                flag(key), action="append", metavar=metavar, dest=f"isolate_{key}", help=f"{about}; may be repeated"
+            )
+            parser.addini(f"isolate_{key}", about, type="linelist")
+        else:
+            group.addoption(flag(key), metavar=metavar, dest=f"isolate_{key}", help=about)
+            parser.addini(f"isolate_{key}", about)
+
+
+def configure(config: pytest.Config) -> Settings:
+    """Check what the command line and the ini file say and keep it in ``config.stash[SETTINGS]``; register the markers.
+
+    Under xdist the controller gets here before it starts a worker, so the user sees an error once.
+
+    :raises pytest.UsageError: with one line per wrong place; also if another package owns our import name.
+    """
+    check_owner()
+    config.addinivalue_line(
+        "markers",
+        f"isolate({', '.join(KEYS)}): run the test in a sandbox of its own: fresh namespaces, a copy-on-write view of "
+        "the whole file system, and limits on everything it starts. All keys are optional: "
+        'isolate(memory="50M", timeout=10).',
+    )
+    config.addinivalue_line("markers", "no_isolate: run the test in pytest's own process, also under --isolate-all.")
+    config.stash[SETTINGS] = settings = Reading(config).settings()
+    return settings
+
+
+def check_items(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give each item its Spec, or None, in ``item.stash[SPEC]``. For the end of ``pytest_collection_modifyitems``.
+
+    :raises pytest.UsageError: with one line per wrong place, however many tests share it. An xdist worker drops its
+        items instead and leaves the lines to :func:`raise_worker_errors`: a worker that raises here counts as crashed,
+        and the user sees an INTERNALERROR without the message.
+    """
+    settings = config.stash[SETTINGS]
+    reader = MarkerReader(
+        config.rootpath,
+        everything=settings.everything,
+        defaults=settings.defaults,
+        honour_timeout=honours_pytest_timeout(config),
+    )
+    specs = [(item, reader.spec(item)) for item in items]
+    problems = [*reader.problems]
+    if not problems and not settings.off:
+        specs = [(item, None if spec is None else _by_hook(item, spec, problems)) for item, spec in specs]
+    for item, spec in specs:
+        item.stash[SPEC] = None if settings.off else spec
+    if not problems:
+        return
+    if (output := getattr(config, "workeroutput", None)) is None:
+        raise pytest.UsageError(*problems)
+    output[_WORKER_ERRORS] = problems
+    items.clear()
+
+
+def raise_worker_errors(node: Any) -> None:
+    """Raise in the xdist controller what a worker's :func:`check_items` found. For ``pytest_testnodedown``.
+
+    :raises pytest.UsageError: at the first worker; the others found the same.
+    """
+    # A worker that crashed has no output.
+    if problems := getattr(node, "workeroutput", {}).get(_WORKER_ERRORS):
+        raise pytest.UsageError(*problems)
+
+
+def spec_for(item: pytest.Item) -> Spec | None:
+    """The sandbox that ``item`` is to run in; None if it runs in pytest's own process.
+
+    :raises pytest.UsageError: only for an item that was not collected in the usual way and has not been checked yet.
+    """
+    if SPEC not in item.stash:
+        check_items(item.config, [item])
+    return item.stash[SPEC]
+
+
+def _by_hook(item: pytest.Item, spec: Spec, problems: list[str]) -> Spec:
+    """``spec``, or what a ``pytest_isolate_spec`` hook wants instead."""
+    other = item.ihook.pytest_isolate_spec(item=item, spec=spec)
+    if other is None:
+        return spec
+    if not isinstance(other, Spec):
+        returned = f"a pytest_isolate_spec hook returned {shown(other)}"
+        problems.append(f"{item.nodeid}: {returned}; allowed is a Spec or None.")
+        return spec
+    return other

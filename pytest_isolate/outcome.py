@@ -1,0 +1,97 @@
+"""How a run in a sandbox ended and what it used: plain data, from which reports are made."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pytest_isolate.spec import Spec, size_text
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One file or directory that the run added, modified or deleted; a deleted directory stands for all below it."""
+
+    kind: Literal["A", "M", "D"]
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a run used. A figure that the kernel did not give is ``None``, never 0."""
+
+    wall_seconds: float
+    cpu_seconds: float | None = None  #: user + system, of the whole process tree
+    memory_peak_bytes: int | None = None
+    pids_peak: int | None = None
+    read_bytes: int | None = None  #: from block devices
+    write_bytes: int | None = None  #: to block devices
+    changes: tuple[Change, ...] | None = None  #: files changed in the discarded layer
+
+    def properties(self) -> list[tuple[str, object]]:
+        """Pairs for a pytest report's ``user_properties``, those that are known."""
+        pairs: list[tuple[str, object]] = [
+            ("isolate_wall_seconds", round(self.wall_seconds, 6)),
+            ("isolate_cpu_seconds", None if self.cpu_seconds is None else round(self.cpu_seconds, 6)),
+            ("isolate_memory_peak_bytes", self.memory_peak_bytes),
+            ("isolate_pids_peak", self.pids_peak),
+            ("isolate_read_bytes", self.read_bytes),
+            ("isolate_write_bytes", self.write_bytes),
+            ("isolate_files_changed", None if self.changes is None else len(self.changes)),
+        ]
+        return [(name, value) for name, value in pairs if value is not None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The end of one run.
+
+    Exactly one of ``exit_status`` and ``signal`` is set. ``messages`` are the plain data that the payload sent, in
+    order; ``complete`` says whether it ran to its end and said so (an ``os._exit(0)`` in a test does not).
+    """
+
+    spec: Spec
+    usage: Usage
+    exit_status: int | None = None
+    signal: int | None = None
+    complete: bool = False
+    timed_out: bool = False
+    oom_kills: int = 0  #: processes of the sandbox that the kernel killed over its memory cap
+    pids_denied: int = 0  #: forks refused over its pids cap
+    messages: tuple[object, ...] = ()
+    error: str = ""  #: traceback of a payload that raised; pytest's payload never does
+    stacks: str = ""  #: faulthandler's dump: of the crash, or of all threads at the time-out
+    processes: tuple[str, ...] = ()  #: those alive at the time-out, as "PID STATE COMMAND"
+    degraded: tuple[tuple[str, str], ...] = field(default=())  #: keys not in force, each with the reason
+
+    @property
+    def value(self) -> object:
+        """The last message: what the payload of :func:`pytest_isolate.run` returned. None if there is none."""
+        return self.messages[-1] if self.messages else None
+
+    def failure(self) -> str | None:
+        """The sentence that names the limit and the fact, or None if the run came to its own end within its limits."""
+        limits = self.spec.limits
+        if self.oom_kills and limits.memory is not None:
+            peak = self.usage.memory_peak_bytes
+            shown = "unknown" if peak is None else size_text(peak, digits=1)
+            return f"exceeded memory={size_text(limits.memory)} (peak {shown}, OOM-killed)"
+        if self.timed_out and limits.timeout is not None:
+            return f"exceeded timeout={limits.timeout:g} s"
+        if self.complete:
+            return None
+        if self.error:
+            return "raised " + self.error.strip().rpartition("\n")[2]
+        hit = f"hit pids={limits.pids}, then " if self.pids_denied and limits.pids is not None else ""
+        if self.signal is not None:
+            return f"{hit}killed by {signal_name(self.signal)}"
+        return f"{hit}exited with status {self.exit_status} without a result"
+
+
+def signal_name(number: int) -> str:
+    """``SIGSEGV`` for 11; real-time signals, which have no name of their own, as ``signal 42``."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

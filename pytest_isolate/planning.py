@@ -1,0 +1,155 @@
+"""Spec + Host -> Plan: puts together what each contributor plans. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pytest_isolate import kernelfs, network, rootfs
+from pytest_isolate.host import ESSENTIAL, OPTIONAL, USUAL, Feature, Host, Lack, group_range, identity
+from pytest_isolate.mounts import below
+from pytest_isolate.plan import CgroupDir, Clone, Op, Plan, Step
+from pytest_isolate.spec import Spec
+
+#: Capabilities (numbers of linux/capability.h) that root inside keeps, in its own user namespace: over its own
+#: processes, files it may map, its network, host name, and mounts in namespaces that it makes. Left out is what the
+#: kernel grants in the initial user namespace only, so that having it would only make programs try.
+ROOT_KEEPS = sum(
+    1 << number
+    for number in (
+        0,  # CHOWN
+        1,  # DAC_OVERRIDE
+        2,  # DAC_READ_SEARCH
+        3,  # FOWNER
+        4,  # FSETID
+        5,  # KILL
+        6,  # SETGID
+        7,  # SETUID
+        8,  # SETPCAP
+        10,  # NET_BIND_SERVICE
+        11,  # NET_BROADCAST
+        12,  # NET_ADMIN
+        13,  # NET_RAW
+        14,  # IPC_LOCK
+        15,  # IPC_OWNER
+        18,  # SYS_CHROOT
+        19,  # SYS_PTRACE
+        21,  # SYS_ADMIN
+        23,  # SYS_NICE
+        24,  # SYS_RESOURCE
+        27,  # MKNOD
+        29,  # AUDIT_WRITE
+        31,  # SETFCAP
+    )
+)
+
+#: With real root, the mounts belong to the host's user namespace, where nothing inside can change them, and these to
+#: the sandbox's own.
+_OWNED_INSIDE = Clone.NEWUSER | Clone.NEWNET | Clone.NEWUTS
+
+_ON_DISK = (
+    "Only a layer on tmpfs has a size, and without root that takes Linux 6.6 or newer; or run pytest as root; "
+    "see docs/hosts.md."
+)
+
+
+def plan_for(spec: Spec, host: Host, cgroups: tuple[CgroupDir, ...] = ()) -> Plan:
+    """The Plan of ``spec`` on ``host``; where no sandbox can be built, one without namespaces, for limits alone."""
+    if not host.sandbox:
+        return Plan(namespaces=Clone(0), cgroups=cgroups)
+    shared = Clone.NEWNET if spec.network == "host" else Clone(0)
+    joined = host.namespaces & (ESSENTIAL | USUAL) & ~shared
+    late = host.namespaces & OPTIONAL
+    root_inside = spec.user == "root"
+    view = _view(host, root_inside=root_inside)
+    common = Plan(
+        namespaces=joined,
+        ops=tuple(_ops(spec, host, view, joined)),
+        layers=tuple(view.layers),
+        cgroups=cgroups,
+        scratch=host.scratch,
+        join=joined,
+        capabilities=ROOT_KEEPS if root_inside or host.uid == 0 else 0,
+    )
+    if host.real_root:
+        return replace(
+            common,
+            namespaces=joined & ~_OWNED_INSIDE,
+            uid_map=identity(host.uid_map),
+            gid_map=identity(host.gid_map),
+            unshare_late=late,  # the test may not join a time namespace that belongs to the host's user namespace
+        )
+    return replace(
+        common,
+        namespaces=joined | (late & Clone.NEWTIME),
+        uid_map=f"{0 if root_inside else host.uid} {host.uid} 1",
+        gid_map=f"{0 if root_inside else host.gid} {host.gid} 1",
+        join_late=late & Clone.NEWTIME,
+        unshare_late=late & Clone.NEWCGROUP,
+    )
+
+
+def unsupported(spec: Spec, host: Host) -> list[tuple[str, Lack]]:
+    """What of ``spec`` can't be in force on ``host``: keys of the contract, ``isolate`` for the sandbox as such."""
+    if not host.sandbox:
+        return [("isolate", lack) for lack in host.lacks if lack.what in _FOUNDATION]
+    lacks = [(key, lack) for key, feature in _KEYS if (lack := host.lack(feature))]
+    if spec.network == "host":
+        lacks = [pair for pair in lacks if pair[0] != "network"]
+    trees = [lack for lack in host.lacks if lack.what == "tree" and _matters(lack.target, spec, host)]
+    lacks += [("isolate", lack) for lack in trees]
+    if host.scratch and "disk" in spec.asked:
+        lacks.append(("disk", Lack(what="tmpfs", step="limit the layer", target=host.scratch, remedy=_ON_DISK)))
+    return lacks
+
+
+#: Keys of the contract, and the feature that each rests on.
+_KEYS: tuple[tuple[str, Feature], ...] = (
+    ("isolate", "fresh_proc"),
+    ("isolate", "ipcns"),
+    ("network", "netns"),
+    ("hostname", "utsns"),
+)
+_FOUNDATION: tuple[Feature, ...] = ("userns", "pidns", "mountns", "mounts", "overlay")
+
+
+def _matters(tree: str, spec: Spec, host: Host) -> bool:
+    """Whether tests will write in ``tree``, which is shown read-only, elsewhere than in what is bound through."""
+    paths = [path for path in host.tree.important if path == tree or below(path, tree)]
+    return any(not any(path == through or below(path, through) for through in spec.writable) for path in paths)
+
+
+def _view(host: Host, *, root_inside: bool) -> rootfs.View:
+    if host.real_root:
+        return rootfs.whole(host.tree, ",redirect_dir=on,index=off,xino=off")
+    return rootfs.piecewise(host.tree, ",userxattr,index=off,xino=off", root_inside=root_inside)
+
+
+def _ops(spec: Spec, host: Host, view: rootfs.View, joined: Clone) -> list[Op]:
+    own_network = bool(joined & Clone.NEWNET)
+    held = own_network and host.fresh_proc
+    # The host's uid 0 may write some files in /proc by mere permission, and an identity map leaves it the host's uid 0.
+    proc = kernelfs.proc(fresh=host.fresh_proc, protect=host.tree.proc if host.uid == 0 else ())
+    ops = [
+        Op(Step.STAGE, a=f"size={spec.limits.disk},mode=755"),
+        *view.ops,
+        *proc[:1],
+        *(network.hold(f"{rootfs.NEW}/proc") if held else ()),
+        *proc[1:],
+        *kernelfs.sys(fresh=own_network and host.fresh_sys and not host.real_root, whole=host.real_root),
+        *kernelfs.dev(spec.limits.disk, queues=bool(joined & Clone.NEWIPC)),
+        *rootfs.bound_through(spec.writable),
+        Op(Step.PIVOT, b=rootfs.NEW),
+    ]
+    if host.real_root:
+        ops.append(Op(Step.UNSHARE, joined & _OWNED_INSIDE))
+    if own_network:
+        ops += network.own(groups=_groups(spec, host), held=held)
+    if joined & Clone.NEWUTS:
+        ops.append(Op(Step.HOSTNAME, a=spec.hostname))
+    return ops
+
+
+def _groups(spec: Spec, host: Host) -> tuple[int, int]:
+    if host.real_root:
+        return group_range(host.gid_map)
+    return (0, 0) if spec.user == "root" else (host.gid, host.gid)

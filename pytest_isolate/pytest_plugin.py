@@ -1,0 +1,119 @@
+"""pytest's side of the package: hooks, a few lines each, that say what happens and leave how to the modules below.
+
+Loaded in every pytest run of an environment that has the package, so whatever is heavy is imported by the hook that
+needs it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_isolate import options
+
+if TYPE_CHECKING:
+    from pytest_isolate.items import Isolation
+
+_ISOLATION: pytest.StashKey[Isolation] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    options.add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from pytest_isolate import hookspecs  # noqa: PLC0415 - only here
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    options.configure(config)
+
+
+@pytest.hookimpl(trylast=True)  # other plugins and conftest files add markers in this hook
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    options.check_items(config, items)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Before collection nobody knows whether a test is isolated; the host is probed here only if that is certain."""
+    settings = config.stash[options.SETTINGS]
+    if settings.off:
+        return "isolate: off (--isolate-off), all tests run in pytest's own process"
+    if (flag := _debugging(config)) is not None:
+        return f"isolate: off ({flag}), all tests run in pytest's own process"
+    if not settings.everything or config.option.collectonly:
+        return None
+    if config.pluginmanager.hasplugin("dsession"):  # an xdist controller runs no tests
+        return "isolate: all tests, in sandboxes of each xdist worker"
+    return f"isolate: {_isolation(config).describe()}"
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
+    settings = config.stash[options.SETTINGS]
+    if settings.everything or config.option.collectonly or not any(_spec(item) for item in items):
+        return None
+    return f"isolate: {_isolation(config).describe()}"
+
+
+@pytest.hookimpl(
+    tryfirst=True
+)  # before plugins that would run the test in this process, such as one that reruns failures
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    if (spec := _spec(item)) is None:
+        return None
+    ahead = None if nextitem is None else _spec(nextitem)
+    _isolation(item.config).protocol(item, nextitem, spec, ahead)
+    return True
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    from pytest_isolate import summary  # noqa: PLC0415 - not before the end
+
+    reports = [report for category in terminalreporter.stats.values() for report in category]
+    for title, lines in summary.sections(reports, rows=config.stash[options.SETTINGS].usage_rows):
+        terminalreporter.section(title)
+        for line in lines:
+            terminalreporter.line(line)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if (isolation := config.stash.get(_ISOLATION, None)) is not None:
+        isolation.close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Of xdist: before the controller starts a worker."""
+    from pytest_isolate.cgroups.names import session_name  # noqa: PLC0415 - only with xdist
+    from pytest_isolate.items import SESSION_INPUT  # noqa: PLC0415
+
+    node.workerinput[SESSION_INPUT] = session_name()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Of xdist: when a worker has ended."""
+    options.raise_worker_errors(node)
+
+
+def _isolation(config: pytest.Config) -> Isolation:
+    if (isolation := config.stash.get(_ISOLATION, None)) is None:
+        from pytest_isolate.items import Isolation  # noqa: PLC0415 - only if a test is isolated
+
+        config.stash[_ISOLATION] = isolation = Isolation(config)
+    return isolation
+
+
+def _spec(item: pytest.Item) -> Any:
+    return None if _debugging(item.config) is not None else options.spec_for(item)
+
+
+def _debugging(config: pytest.Config) -> str | None:
+    """The option that needs the test in the process that has the terminal, if there is one."""
+    for option, flag in (("usepdb", "--pdb"), ("trace", "--trace")):
+        if config.getoption(option, default=None):
+            return flag
+    return None

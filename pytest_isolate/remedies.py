@@ -1,0 +1,71 @@
+"""What a user can do about each thing that a host may refuse.
+
+The settings that are read here only choose the words: what works has been tried.
+"""
+
+from __future__ import annotations
+
+import errno
+from contextlib import suppress
+from pathlib import Path
+
+from pytest_isolate.host import Feature
+
+_CONTAINER = (
+    "In Docker or Podman start the container with --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
+    "--security-opt systempaths=unconfined, or with --privileged"
+)
+_SEE = "; see docs/hosts.md."
+
+
+def remedy(what: Feature, code: int, settings: Path = Path("/proc/sys")) -> str:
+    """One or two sentences for the refusal of ``what`` with errno ``code``."""
+
+    def setting(name: str) -> str | None:
+        with suppress(OSError):
+            return (settings / name).read_text().strip()
+        return None
+
+    if what in ("userns", "mounts", "mountns", "pidns"):
+        return _namespaces(
+            code,
+            apparmor=setting("kernel/apparmor_restrict_unprivileged_userns") == "1",
+            clone=setting("kernel/unprivileged_userns_clone") == "0",
+            most=setting("user/max_user_namespaces"),
+        )
+    if what in ("netns", "utsns", "ipcns"):
+        name = f"user.max_{what.removesuffix('ns')}_namespaces"
+        if code == errno.ENOSPC:
+            return f"Raise the limit: sudo sysctl -w {name}=10000{_SEE}"
+        return f"The kernel must be built with this kind of namespace, and nothing may forbid it. {_CONTAINER}{_SEE}"
+    if what == "overlay":
+        return _overlay(code)
+    if what == "fresh_proc":
+        return (
+            "In a container /proc must not be masked: docker run --security-opt systempaths=unconfined, podman run "
+            f"--security-opt unmask=ALL, in Kubernetes procMount: Unmasked{_SEE}"
+        )
+    return f"It is read-only in sandboxes, and what the tests need to write there must be elsewhere{_SEE}"
+
+
+def _namespaces(code: int, *, apparmor: bool, clone: bool, most: str | None) -> str:
+    if code == errno.ENOSPC or most == "0":
+        return f"Allow user namespaces: sudo sysctl -w user.max_user_namespaces=10000{_SEE}"
+    if clone:
+        return f"Allow user namespaces: sudo sysctl -w kernel.unprivileged_userns_clone=1{_SEE}"
+    if apparmor:
+        return f"Lift AppArmor's restriction: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0{_SEE}"
+    if code == errno.ENOSYS:
+        return f"Linux 5.4 or newer is needed, and clone3 must not be filtered. {_CONTAINER}{_SEE}"
+    return f"{_CONTAINER}. In a chroot, run pytest outside of it{_SEE}"
+
+
+def _overlay(code: int) -> str:
+    if code == errno.ENODEV:
+        return f"Load the kernel's overlay file system: sudo modprobe overlay{_SEE}"
+    if code == errno.EPERM:
+        return f"Without root, Linux 5.11 or newer is needed; or run pytest as root{_SEE}"
+    return (
+        "Overlays can be stacked two deep: inside a container or another sandbox whose own root is an overlay of an "
+        f"overlay there is no level left. Otherwise set TMPDIR to a folder on ext4, xfs, btrfs or tmpfs{_SEE}"
+    )

@@ -1,0 +1,277 @@
+"""The keeper: takes each Spec through a sandbox and says how it ended. One per process that runs tests.
+
+Theory of operation. The builder process (``_native/builder.c``) keeps a sandbox ready for the next test. The keeper
+asks for it, forks this process into it (``_native/core.c``), watches the child (:mod:`~pytest_isolate.watch`), reads
+the figures, and hands the sandbox back, which the builder takes down while the next test already runs. What to build is
+a Plan, made once per Spec; what can be built is found out once, by trying (:mod:`~pytest_isolate.probe`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_isolate import cgroups, guest, native, planning, scratch
+from pytest_isolate.builder import Builder, Sandbox
+from pytest_isolate.errors import SetupError, UnsupportedError
+from pytest_isolate.guest import Send
+from pytest_isolate.native import Entry, Fd, Forker
+from pytest_isolate.outcome import Change, Outcome, Usage
+from pytest_isolate.plan import Clone, Plan
+from pytest_isolate.probe import probe
+from pytest_isolate.spec import Spec
+from pytest_isolate.watch import Run
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing since Python 3.11; installed wherever types are checked
+
+__all__ = ["Keeper", "Send"]
+
+_DEPTH = 2  # sandboxes ready: one to hand out while the next is being built
+
+
+class Keeper:
+    """Builds sandboxes and runs payloads in them, one after another, in the process that made it."""
+
+    def __init__(
+        self,
+        *,
+        cgroup: str | None = None,
+        worker: str = "main",
+        session: str | None = None,
+        degrade: bool = False,
+        places: tuple[str, ...] = (),
+    ) -> None:
+        """Find out what the host allows and start the builder.
+
+        :param cgroup: path of a delegated cgroup, from the cgroup root (``--isolate-cgroup``).
+        :param worker: the xdist worker's id, or any name that is unique in the session.
+        :param session: name of the session's cgroup, which an xdist controller hands to its workers; None: a
+            session of its own.
+        :param degrade: run with what there is where the host lacks something (``--isolate-unsupported=degrade``).
+        :param places: directories that tests will write to (the project), beyond those that the host module knows.
+        :raises UnsupportedError: no sandbox can be had here at all (unless degrading).
+        :raises SpecError: ``cgroup`` can't be used.
+        """
+        if reason := native.available():
+            raise UnsupportedError("isolate", reason, "Install it on Linux, from a wheel or with a C compiler.")
+        session = session or cgroups.session_name()
+        self._degrade = degrade
+        self._pid = os.getpid()
+        self._plans: dict[Spec, tuple[Plan, int]] = {}
+        self._closing = contextlib.ExitStack()
+        with contextlib.ExitStack() as undo:
+            self._forker = Forker()
+            self._builder = Builder()
+            undo.callback(self._close_builder)
+            self.tree = cgroups.find(session=session, worker=worker, given=cgroup)
+            undo.callback(self.tree.close)
+            self.host = probe(self._attempt, important=(os.getcwd(), *places))
+            if self.host.scratch:
+                mine = undo.enter_context(scratch.directory(self.host.scratch, f"{session}.{worker}"))
+                self.host = replace(self.host, scratch=mine)
+            self._stacks = Fd(os.memfd_create("isolate-stacks"))
+            undo.callback(os.close, self._stacks)
+            self._arm_builder()
+            self._closing = undo.pop_all()
+
+    def __enter__(self) -> Self:
+        """The keeper itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """:meth:`close`."""
+        self.close()
+
+    def describe(self) -> str:
+        """What is in force, for pytest's header: ``rootless, overlay on /, cgroup v2 (cpu io memory pids)``."""
+        parts = [self.host.describe()]
+        shown = " ".join(sorted(self.tree.controllers & {"memory", "cpu", "cpuset", "pids", "io"}))
+        parts.append(f"cgroup {self.tree.version} ({shown})" if shown else "no cgroup controllers")
+        return ", ".join(parts)
+
+    def capabilities(self) -> frozenset[str]:
+        """Names of what works here: ``sandbox``, features of the host, and cgroup controllers."""
+        sandbox = {"sandbox"} if self.host.sandbox else set()
+        return self.host.capabilities() | self.tree.controllers | sandbox
+
+    def check(self, spec: Spec) -> None:
+        """:raises UnsupportedError: if this host can't enforce ``spec`` (never when degrading)."""
+        self._plan(spec)
+
+    def prepare(self, spec: Spec) -> int:
+        """Have sandboxes for ``spec`` made ahead of need; how many are ready.
+
+        :raises UnsupportedError: the host can't enforce ``spec``.
+        """
+        _, number = self._plan(spec)
+        self._builder.prepare(number, _DEPTH)
+        return self._builder.settle()
+
+    def run(self, spec: Spec, body: Callable[[Send], None], *, ahead: Spec | None = None) -> Outcome:
+        """Fork ``body(send)`` into a fresh sandbox and wait for its end.
+
+        :param body: what to run. ``send`` passes plain data (JSON) to ``Outcome.messages``.
+        :param ahead: the spec of the run after this one, if it is known, so that its sandbox is built meanwhile.
+        :raises UnsupportedError: the host can't enforce ``spec``.
+        :raises SetupError: the sandbox could not be built, or it broke while the test ran.
+        :raises KeyboardInterrupt: after the sandbox was killed.
+        """
+        plan, _ = self._plan(spec)
+        sandbox = self._sandbox(spec, ahead)
+        try:
+            run = self._start(spec, plan, body, sandbox)
+            try:
+                run.wait()
+            finally:
+                run.kill()
+                os.close(run.channel)
+            return self._outcome(spec, plan, run, sandbox)
+        finally:
+            self._forker.reap()
+            with contextlib.suppress(SetupError):  # a builder that has died has nothing to take back
+                self._builder.done(sandbox)
+
+    def close(self) -> None:
+        """End the builder and remove all that the session made on the host. A forked child must not, and does not."""
+        if os.getpid() == self._pid:
+            self._closing.close()
+
+    # ---------------------------------------------------------------------------------------------- making plans
+
+    def _plan(self, spec: Spec) -> tuple[Plan, int]:
+        if spec not in self._plans:
+            missing = self._missing(spec)
+            if missing and not self._degrade:
+                raise missing[0]
+            plan = planning.plan_for(spec, self.host, self.tree.dirs(spec.limits, degrade=self._degrade))
+            self._plans[spec] = plan, self._builder.add(plan)
+        return self._plans[spec]
+
+    def degraded(self, spec: Spec) -> tuple[tuple[str, str], ...]:
+        """Keys of ``spec`` that are not in force, each with the reason; empty unless degrading."""
+        return tuple((error.key, error.reason) for error in self._missing(spec))
+
+    def _missing(self, spec: Spec) -> list[UnsupportedError]:
+        lacks = planning.unsupported(spec, self.host)
+        return [
+            *(UnsupportedError(key, lack.reason, lack.remedy) for key, lack in lacks),
+            *self.tree.missing(spec.limits),
+        ]
+
+    def _attempt(self, plan: Plan) -> SetupError | None:
+        """Build a sandbox only to see whether it can be built."""
+        try:
+            self._builder.done(self._builder.get(self._builder.add(plan)))
+        except SetupError as error:
+            return error
+        return None
+
+    # ------------------------------------------------------------------------------------------------- one run
+
+    def _sandbox(self, spec: Spec, ahead: Spec | None) -> Sandbox:
+        next_number = self._plan(ahead)[1] if ahead is not None and ahead in self._plans else 0
+        try:
+            return self._builder.get(self._plans[spec][1], ahead=next_number, depth=_DEPTH if next_number else 0)
+        except SetupError:
+            if self._builder.alive():
+                raise
+        # Somebody killed it. Its sandboxes have gone with it; a new one goes on, so that one test is lost at most.
+        self._builder.close()
+        self._builder = Builder(first=self._builder.last + 1000)
+        self._plans = {spec: (plan, self._builder.add(plan)) for spec, (plan, _) in self._plans.items()}
+        self._arm_builder()
+        return self._builder.get(self._plans[spec][1])
+
+    def _close_builder(self) -> None:
+        self._builder.close()  # the present one: one that was killed has been replaced
+
+    def _arm_builder(self) -> None:
+        self._builder.clean_up_after(self.tree.cleanup, [self.host.scratch] if self.host.scratch else [])
+
+    def _start(self, spec: Spec, plan: Plan, body: Callable[[Send], None], sandbox: Sandbox) -> Run:
+        os.ftruncate(self._stacks, 0)
+        os.lseek(self._stacks, 0, os.SEEK_SET)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()  # else the child's copy of the buffer would come out twice
+        reader, writer = os.pipe()
+        entry = Entry(
+            init_pidfd=sandbox.init_pidfd,
+            attach=sandbox.attach,
+            close=self._secrets(sandbox, reader),
+            cwd=os.getcwd(),
+        )
+        try:
+            pid, pidfd = self._forker.fork(plan, entry)
+        except SetupError:
+            os.close(reader)
+            os.close(writer)
+            raise
+        if pid == 0:
+            guest.run(spec, body, Fd(writer), self._stacks)
+        os.close(writer)
+        return Run(
+            pid=pid,
+            pidfd=pidfd,
+            channel=Fd(reader),
+            stacks=self._stacks,
+            name=sandbox.name,
+            init=(sandbox.init_pid, sandbox.init_pidfd),
+            contained=bool(plan.join & Clone.NEWPID),
+            groups=self.tree,
+            timeout=spec.limits.timeout,
+        )
+
+    def _secrets(self, sandbox: Sandbox, reader: int) -> tuple[Fd, ...]:
+        """Descriptors that lead out of the sandbox, or to the builder, and must not reach the test."""
+        scratch_fd = [] if sandbox.scratch is None else [sandbox.scratch]
+        return (Fd(self._builder.fileno()), Fd(reader), sandbox.init_pidfd, *sandbox.attach, *scratch_fd)
+
+    def _outcome(self, spec: Spec, plan: Plan, run: Run, sandbox: Sandbox) -> Outcome:
+        if trouble := self._forker.trouble():
+            raise trouble
+        if run.init_died:
+            raise SetupError(
+                "keep the sandbox alive", f"PID 1, {sandbox.init_pid} outside", 0, "It was killed from outside."
+            )
+        figures = self.tree.read(sandbox.name)
+        cpu = figures.cpu_seconds
+        if cpu is None and run.rusage is not None:  # without a cgroup: the test and the children that it waited for
+            cpu = run.rusage.ru_utime + run.rusage.ru_stime
+        assert run.status is not None
+        return Outcome(
+            spec=spec,
+            usage=Usage(
+                wall_seconds=run.wall_seconds,
+                cpu_seconds=cpu,
+                memory_peak_bytes=figures.memory_peak_bytes,
+                pids_peak=figures.pids_peak,
+                read_bytes=figures.read_bytes,
+                write_bytes=figures.write_bytes,
+                changes=_changes(plan, sandbox),
+            ),
+            exit_status=os.WEXITSTATUS(run.status) if os.WIFEXITED(run.status) else None,
+            signal=os.WTERMSIG(run.status) if os.WIFSIGNALED(run.status) else None,
+            complete=run.complete and run.status == 0,
+            timed_out=run.timed_out,
+            oom_kills=figures.oom_kills,
+            pids_denied=figures.pids_denied,
+            messages=tuple(run.messages),
+            error=run.error,
+            stacks=run.read_stacks(),
+            processes=run.processes,
+            degraded=self.degraded(spec) if self._degrade else (),
+        )
+
+
+def _changes(plan: Plan, sandbox: Sandbox) -> tuple[Change, ...] | None:
+    if sandbox.scratch is None:
+        return None
+    found: list[Change] = []
+    for layer in plan.layers:
+        found += native.changes(sandbox.scratch, layer) or []
+    return tuple(found)

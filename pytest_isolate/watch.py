@@ -1,0 +1,208 @@
+"""Watching one run from outside: takes its messages, keeps its deadline, and ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import select
+import signal
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pytest_isolate import native, wire
+from pytest_isolate.guest import DUMP_SIGNAL, Frame
+from pytest_isolate.native import Fd
+
+_PIECE = 1 << 20
+_STACKS_SECONDS = 1.0  # patience for faulthandler's dump; it takes milliseconds
+_STACKS_BYTES = 1 << 20  # of a dump that is kept
+
+
+class Groups(Protocol):
+    """What is needed of a cgroup tree at a time-out."""
+
+    def freeze(self, name: str) -> bool:
+        """Stop all processes of the group."""
+
+    def thaw(self, name: str) -> None:
+        """Undo it."""
+
+    def processes(self, name: str) -> tuple[int, ...]:
+        """Pids in the group."""
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One child at work, and what is known of it so far."""
+
+    pid: int
+    pidfd: Fd
+    channel: Fd  #: read end
+    stacks: Fd
+    name: str  #: of its cgroup directory
+    init: tuple[int, Fd]  #: pid and pidfd of the sandbox's PID 1
+    contained: bool  #: the child is in PID 1's pid namespace, and dies with it; always, but when degraded
+    groups: Groups
+    timeout: float | None
+    started: float = field(default_factory=time.monotonic)
+    wall_seconds: float = 0.0
+    status: int | None = None  #: as waitpid gives it
+    rusage: resource.struct_rusage | None = None
+    messages: list[object] = field(default_factory=list)
+    complete: bool = False
+    error: str = ""  #: traceback of a payload that raised
+    timed_out: bool = False
+    init_died: bool = False
+    killed: bool = False  #: by us
+    processes: tuple[str, ...] = ()
+    _frames: wire.Reader = field(default_factory=wire.Reader)
+
+    def wait(self) -> None:
+        """Until the child has ended, by itself or at its deadline; then all that it sent has been taken."""
+        poll = select.poll()
+        poll.register(self.channel, select.POLLIN)
+        poll.register(self.pidfd, select.POLLIN)
+        deadline = None if self.timeout is None else self.started + self.timeout
+        while self.status is None:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ready = poll.poll(None if left is None else left * 1000 + 1)
+            if not ready and deadline is not None and time.monotonic() >= deadline:
+                self._time_out()
+            for fd, events in ready:
+                if fd == self.channel:
+                    # A hang-up without data: the test closed our descriptor. Its end is still to come.
+                    if not self._take() and events & select.POLLHUP:
+                        poll.unregister(self.channel)
+                else:
+                    self._reap()
+        self._drain()
+
+    def kill(self) -> None:
+        """End the child and everything in its sandbox, and wait for the child. Harmless if it has ended."""
+        if self.status is None:
+            self._kill_all()
+            # Reaped already if an interrupt came between the wait and the note of its result.
+            with contextlib.suppress(ChildProcessError):
+                self._reap()
+
+    def read_stacks(self) -> str:
+        """What faulthandler wrote."""
+        return os.pread(self.stacks, _STACKS_BYTES, 0).decode("utf-8", "replace")
+
+    def _take(self) -> bool:
+        piece = os.read(self.channel, _PIECE)
+        try:
+            for frame in self._frames.feed(piece):
+                self._hear(frame)
+        except ValueError:
+            # No JSON: the test wrote to our descriptor, or its memory is damaged. It ends without a result.
+            self.complete = False
+        return bool(piece)
+
+    def _hear(self, frame: object) -> None:
+        match frame:
+            case [Frame.MESSAGE, message]:
+                self.messages.append(message)
+            case [Frame.END, _]:
+                self.complete = True
+            case [Frame.ERROR, str(text)]:
+                self.error = text
+            case _:  # not of our making: the test wrote to our descriptor
+                pass
+
+    def _drain(self) -> None:
+        """The child's data is all in the pipe by now. Not until EOF: what it left running may hold the other end."""
+        os.set_blocking(self.channel, False)
+        with contextlib.suppress(BlockingIOError):
+            while self._take():
+                pass
+
+    def _reap(self) -> None:
+        self.wall_seconds = time.monotonic() - self.started
+        # An end of PID 1 that we did not cause takes all down with it; asked before the child is reaped, as after
+        # that the sandbox is taken down.
+        self.init_died = self.contained and not self.killed and _readable(self.init[1])
+        _, self.status, self.rusage = os.wait4(self.pid, 0)
+
+    def _time_out(self) -> None:
+        self.timed_out = True
+        if _state(self.pid) not in ("T", "t", "Z"):  # a stopped process runs no handler
+            self._dump_stacks()
+        states = {pid: _state(pid) for pid in self._pids()}  # first, as a frozen process is in state D
+        frozen = self.groups.freeze(self.name)
+        self.processes = tuple(self._describe(pid, states) for pid in sorted(self._pids()))
+        self._kill_all()
+        if frozen:
+            self.groups.thaw(self.name)  # on v1 a frozen process cannot die
+        self._reap()
+
+    def _dump_stacks(self) -> None:
+        with contextlib.suppress(OSError):
+            native.send_unblocked(self.pid, DUMP_SIGNAL)
+        patience, size = time.monotonic() + _STACKS_SECONDS, -1
+        while time.monotonic() < patience and not _readable(self.pidfd):
+            now = os.fstat(self.stacks).st_size
+            if now and now == size:
+                return  # complete: it has not grown for a while
+            size = now
+            time.sleep(0.02)
+
+    def _pids(self) -> Iterable[int]:
+        known = self.groups.processes(self.name)
+        return known or (_members(self.init[0]) if self.contained else [self.pid])
+
+    def _describe(self, pid: int, states: dict[int, str]) -> str:
+        """``PID STATE COMMAND`` with the pid as the test knows it."""
+        status = dict(line.split(":\t", 1) for line in _field(pid, "status").splitlines() if ":\t" in line)
+        inside = status.get("NSpid", str(pid)).split()[-1]
+        state = states.get(pid) or status.get("State", "?")[:1]
+        command = _field(pid, "cmdline").replace("\0", " ").strip() or status.get("Name", "")
+        return f"{inside} {state} {'(the test itself)' if pid == self.pid else command[:200]}"
+
+    def _kill_all(self) -> None:
+        self.killed = True
+        with contextlib.suppress(ProcessLookupError):
+            if self.contained:  # with PID 1 the kernel kills all of its pid namespace (pid_namespaces(7))
+                signal.pidfd_send_signal(self.init[1], signal.SIGKILL)
+                return
+            os.killpg(self.pid, signal.SIGKILL)
+        for pid in self.groups.processes(self.name):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _readable(fd: int) -> bool:
+    return bool(select.select([fd], [], [], 0)[0])
+
+
+def _field(pid: int, name: str) -> str:
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read(4096).decode("utf-8", "replace")
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESRCH, errno.EACCES):
+            return ""
+        raise
+
+
+def _state(pid: int) -> str:
+    """One letter of proc_pid_stat(5); "" if it has gone."""
+    return _field(pid, "stat").rpartition(")")[2].strip()[:1]
+
+
+def _members(pid: int) -> list[int]:
+    """Processes of the pid namespace whose PID 1 is ``pid``, without it, from /proc: where no cgroup lists them."""
+    try:
+        wanted = os.stat(f"/proc/{pid}/ns/pid").st_ino
+    except OSError:
+        return []
+    found = []
+    for name in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            if name.isdigit() and int(name) != pid and os.stat(f"/proc/{name}/ns/pid").st_ino == wanted:
+                found.append(int(name))
+    return found

@@ -1,0 +1,42 @@
+"""Framed messages of plain data between the process inside a sandbox and the keeper outside.
+
+JSON, never pickle: what runs inside must not be able to run code outside. A frame is a length of four bytes and the
+text in UTF-8; lone surrogates, which captured output may hold, travel as escapes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterator
+
+_LENGTH = struct.Struct("=I")
+
+
+def send(descriptor: int, message: object) -> None:
+    """Write one frame, blocking until all of it is taken; ``TypeError`` if ``message`` is no plain data."""
+    text = json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    rest = memoryview(_LENGTH.pack(len(text)) + text)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+class Reader:
+    """Puts frames together from pieces of any size."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, piece: bytes) -> Iterator[object]:
+        """The messages that ``piece`` completes, in order; ``ValueError`` if one is no JSON."""
+        self._buffer += piece
+        start = 0
+        while len(self._buffer) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer, start)
+            end = start + _LENGTH.size + length
+            if len(self._buffer) < end:
+                break
+            yield json.loads(self._buffer[start + _LENGTH.size : end])
+            start = end
+        del self._buffer[:start]

@@ -1,0 +1,367 @@
+"""What pytest itself does round a test: outcomes, output, options, interruption, other plugins; as in a plain run."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Project
+
+pytestmark = pytest.mark.needs("sandbox")
+
+ALL_OUTCOMES = """
+import logging, os, sys, warnings
+import pytest
+
+class Custom(Warning):
+    def __init__(self, a, b): super().__init__(a, b)
+
+@pytest.fixture(scope="module")
+def wide():
+    print("wide up"); logging.warning("wide up"); warnings.warn("from wide")
+    yield
+    print("wide down"); logging.warning("wide down"); warnings.warn("from wide, down")
+
+@pytest.fixture
+def narrow(wide):
+    print("up"); logging.warning("up"); sys.stderr.write("to stderr")
+    yield 1
+    print("down"); logging.warning("down")
+
+def test_passes(narrow): print("in it")
+def test_fails(narrow): logging.error("in it"); warnings.warn(Custom(1, 2)); assert narrow == 2
+def test_skips(narrow): pytest.skip("in it")
+def test_xfails(narrow): pytest.xfail("in it")
+@pytest.mark.skip(reason="mark")
+def test_skip_mark(narrow): pass
+@pytest.mark.skipif("sys.platform != 'none'", reason="condition")
+def test_skip_condition(): pass
+@pytest.mark.xfail(reason="mark")
+def test_xfail_mark(): assert 0
+@pytest.mark.xfail(run=False, reason="mark")
+def test_xfail_not_run(): os._exit(1)
+@pytest.mark.xfail(strict=True, reason="mark")
+def test_xpass_strict(): pass
+@pytest.mark.xfail
+def test_xpass(): pass
+@pytest.mark.xfail(raises=OSError)
+def test_xfail_of_another_kind(): assert 0
+def test_xfail_added(request): request.applymarker(pytest.mark.xfail); assert 0
+def test_missing_fixture(nonsense): pass
+def test_raw_bytes(request):
+    if request.config.getoption("capture") == "fd": os.write(1, b"no text: \\xff")
+def test_chained():
+    try: 1 / 0
+    except ZeroDivisionError as error: raise ValueError("while") from error
+def test_system_exit(): sys.exit(3)
+def test_property(record_property):
+    record_property("number", 1); record_property("object", len); record_property("list", [1, None])
+def test_capsys(capsys): print("taken"); assert capsys.readouterr().out == "taken\\n"; print("left"); assert 0
+def test_capfd(capfd): os.write(1, b"taken"); assert capfd.readouterr().out == "taken"; assert 0
+def test_caplog(caplog): logging.warning("seen"); assert "seen" in caplog.text
+def test_local_warning():
+    class Local(UserWarning): pass
+    warnings.warn(Local("here"))
+@pytest.mark.filterwarnings("error")
+def test_warning_as_error(): warnings.warn("boom")
+@pytest.mark.filterwarnings("ignore")
+def test_ignored_warning(): warnings.warn("unheard")
+@pytest.mark.parametrize("value", [1, "two", None])
+def test_parametrized(value): assert value
+def test_unraisable():
+    class Bad:
+        def __del__(self): raise ValueError("in del")
+    Bad()
+def test_thread():
+    import threading
+    thread = threading.Thread(target=lambda: 1 / 0); thread.start(); thread.join()
+def test_big_output(): print("x" * 3_000_000); assert 0
+"""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--capture=sys",), ("--tb=short",),
+     ("--runxfail", "--deselect=test_it.py::test_xfail_not_run"), ("-W", "error", "-p", "no:asyncio"),
+     ("--log-level=INFO",), ("-p", "no:logging"), ("--maxfail=3",), ("-x",), ("-k", "warning")],
+    ids=" ".join,
+)  # fmt: skip
+def test_reports_and_warnings_are_those_of_a_plain_run(project: Project, options: tuple[str, ...]) -> None:
+    if options[:1] in {("-x",), ("--maxfail=3",)} and pytest.version_tuple < (8, 2):
+        pytest.skip("this pytest forgets the wider-scoped tear-down of the last test (pytest#11706), we don't")
+    project.write(test_it=ALL_OUTCOMES)
+    assert project.compared(*options)
+
+
+def test_junit_xml_has_the_same_cases_and_properties(project: Project) -> None:
+    project.write(
+        test_it="""
+        import pytest
+        def test_it(record_property, record_testsuite_property, record_xml_attribute):
+            record_property("of_test", 1)
+            record_testsuite_property("of_suite", 2)
+            record_xml_attribute("assertions", 3)
+        """
+    )
+    project.isolated("--junitxml=junit.xml", "-o", "junit_family=xunit1", "-W", "ignore").assert_outcomes(passed=1)
+    text = (project.path / "junit.xml").read_text()
+    assert '<property name="of_test" value="1"' in text
+    assert '<property name="of_suite" value="2"' in text
+    assert 'assertions="3"' in text
+    assert '<property name="isolate_wall_seconds"' in text
+
+
+@pytest.mark.skipif(pytest.version_tuple < (9, 0), reason="pytest has sub-tests since 9.0")
+def test_failed_sub_tests_fail_the_run_as_in_a_plain_one(project: Project) -> None:
+    project.write(
+        test_it="""
+        import unittest
+        def test_it(subtests):
+            for i in range(3):
+                with subtests.test("message", i=i): assert i != 1
+        class TestCase(unittest.TestCase):
+            def test_it(self):
+                for i in range(3):
+                    with self.subTest(i=i): self.assertNotEqual(i, 1)
+        """
+    )
+    plain, isolated = project.run("-rA"), project.isolated("-rA", "--isolate-usage=0")
+    assert plain.ret == isolated.ret == 1
+    summary = [
+        [line for line in result.outlines if line.startswith(("FAILED", "SUB", "PASSED"))]
+        for result in (isolated, plain)
+    ]
+    assert summary[0] == summary[1]
+    assert len(summary[0]) == 4
+
+
+def test_output_goes_to_the_terminal_where_nothing_is_captured(project: Project) -> None:
+    project.write(test_it="def test_it(): print('x' * 100_000)")
+    result = project.isolated("-s")
+    assert "x" * 100_000 in result.stdout.str()
+
+
+def test_what_was_printed_before_the_fork_is_printed_once(project: Project) -> None:
+    project.write(
+        test_it="""
+        import pytest
+        @pytest.fixture(scope="module")
+        def wide(): print("\\nsaid outside")
+        def test_1(wide): print("said inside")
+        def test_2(wide): pass
+        """
+    )
+    assert project.isolated("-s").outlines.count("said outside") == 1
+
+
+def test_pytest_exit_ends_the_run_with_its_message_and_status(project: Project) -> None:
+    project.write(
+        test_it="""
+        import pytest
+        def test_1(): pytest.exit("enough", 7)
+        def test_2(): pass
+        """
+    )
+    result = project.isolated()
+    assert result.ret == 7
+    result.stdout.fnmatch_lines(["*Exit: enough*"])
+    result.assert_outcomes()
+
+
+def test_ctrl_c_raised_in_a_test_ends_the_run(project: Project) -> None:
+    project.write(
+        test_it="""
+        import pytest
+        @pytest.fixture(scope="session")
+        def wide():
+            yield
+            with open("torn_down", "w"): pass
+        def test_1(wide): raise KeyboardInterrupt
+        def test_2(wide): pass
+        """
+    )
+    result = project.isolated()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*KeyboardInterrupt: in test_it.py::test_1*"])
+    assert (project.path / "torn_down").exists()
+
+
+def test_ctrl_c_pressed_during_a_test_ends_the_run(project: Project) -> None:
+    project.write(
+        test_it=f"""
+        import pytest, time
+        @pytest.fixture(scope="session")
+        def wide():
+            with open({str(project.path / "begun")!r}, "w"): pass
+        def test_1(wide): time.sleep(30)
+        """
+    )
+    begun = project.path / "begun"
+    process = project.pytester.popen(
+        [sys.executable, "-m", "pytest", *project.options, "--isolate-all"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    deadline = time.monotonic() + 20
+    while not begun.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)  # from the fixture to the wait for the test's end
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED
+    assert b"KeyboardInterrupt" in output
+
+
+def test_a_test_can_stop_the_session(project: Project) -> None:
+    project.write(
+        test_it="""
+        def test_1(request): request.session.shouldstop = "seen enough"
+        def test_2(): pass
+        """
+    )
+    result = project.isolated()
+    result.stdout.fnmatch_lines(["*Interrupted: seen enough*"])
+    result.assert_outcomes(passed=1)
+
+
+def test_the_hooks_of_a_conftest_hear_of_each_report_once_and_outside(project: Project) -> None:
+    project.write(
+        conftest="""
+        import os
+        MAIN = os.getpid()
+        def pytest_runtest_logreport(report): assert os.getpid() == MAIN; print("\\nreport", report.when)
+        def pytest_runtest_logstart(nodeid): print("\\nstart")
+        def pytest_runtest_logfinish(nodeid): print("\\nfinish")
+        """,
+        test_it="def test_it(): pass",
+    )
+    result = project.isolated("-s")
+    result.assert_outcomes(passed=1)
+    assert [line for line in result.outlines if line.startswith(("report", "start", "finish"))] == [
+        "start", "report setup", "report call", "report teardown", "finish",
+    ]  # fmt: skip
+
+
+def test_a_conftest_below_does_not_disturb_the_reports_of_tests_elsewhere(project: Project) -> None:
+    for folder in ("a", "b"):
+        project.pytester.mkdir(folder)
+        (project.path / folder / "conftest.py").write_text("def pytest_runtest_logreport(report): pass")
+        (project.path / folder / f"test_{folder}.py").write_text("def test_it(): pass")
+    project.isolated().assert_outcomes(passed=2)
+
+
+def test_the_hook_is_told_the_outcome_and_another_can_change_the_spec(project: Project) -> None:
+    project.write(
+        conftest="""
+        import dataclasses
+        def pytest_isolate_spec(item, spec): return dataclasses.replace(spec, hostname="changed")
+        def pytest_isolate_outcome(item, outcome): print("\\nheard", item.name, outcome.complete, outcome.spec.hostname)
+        """,
+        test_it="def test_it(): pass",
+    )
+    project.isolated("-s").stdout.fnmatch_lines(["heard test_it True changed"])
+
+
+def test_a_test_that_forks_and_falls_out_of_the_child_is_reported_once(project: Project) -> None:
+    project.write(
+        test_it="""
+        import os
+        def test_it():
+            if pid := os.fork(): os.waitpid(pid, 0)
+        """
+    )
+    project.isolated().assert_outcomes(passed=1)
+
+
+def test_isolated_tests_need_no_plugin_that_may_be_switched_off(project: Project) -> None:
+    project.write(test_it="import warnings\ndef test_it(tmp_path_factory=None): warnings.warn('x'); print('out')")
+    disabled = (
+        "capture",
+        "logging",
+        "warnings",
+        "faulthandler",
+        "tmpdir",
+        "junitxml",
+        "skipping",
+        "unraisableexception",
+        "threadexception",
+    )
+    for plugin in disabled:
+        project.isolated("-p", f"no:{plugin}").assert_outcomes(passed=1, warnings=0 if plugin == "warnings" else 1)
+
+
+def test_off_runs_tests_in_process_and_the_header_says_so(project: Project) -> None:
+    project.write(test_it="import os\nMAIN = os.getpid()\ndef test_it(): assert os.getpid() == MAIN")
+    result = project.isolated("--isolate-off")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["isolate: off (--isolate-off), all tests run in pytest's own process"])
+
+
+@pytest.mark.parametrize("option", ["--pdb", "--trace"])
+def test_a_debugger_gets_the_test_in_process_and_the_header_says_so(project: Project, option: str) -> None:
+    project.write(test_it="def test_it(): pass")
+    result = project.isolated(option, "--collect-only")
+    result.stdout.fnmatch_lines([f"isolate: off ({option}), all tests run in pytest's own process"])
+
+
+def test_the_header_tells_what_is_in_force_after_collection_if_a_test_is_marked(project: Project) -> None:
+    project.write(test_it="import pytest\n@pytest.mark.isolate\ndef test_it(): pass", test_other="def test_it(): pass")
+    lines = project.run().outlines
+    assert next(number for number, line in enumerate(lines) if line.startswith("isolate: ")) > lines.index(
+        "collected 2 items"
+    )
+    assert not [line for line in project.run("test_other.py").outlines if line.startswith("isolate")]
+
+
+def test_a_run_without_isolated_tests_loads_nothing_heavy(project: Project) -> None:
+    project.write(
+        test_it="""
+        import sys
+        HEAVY = {"pytest_isolate.items", "pytest_isolate.session", "pytest_isolate.summary", "cffi", "pyroute2"}
+        def test_it(): assert not HEAVY & {*sys.modules}
+        """
+    )
+    project.run().assert_outcomes(passed=1)
+
+
+def test_under_xdist_the_workers_isolate_and_the_controller_has_the_table(project: Project) -> None:
+    pytest.importorskip("xdist")
+    project.write(
+        test_it="""
+        import os, warnings, pytest
+        MAIN = os.getpid()
+        class Mine(UserWarning): pass
+        @pytest.mark.parametrize("number", range(6))
+        def test_it(number, record_property):
+            record_property("object", len)
+            warnings.warn(Mine("mine"))
+            assert os.getpid() != MAIN
+        def test_crash(): os._exit(0)
+        """
+    )
+    result = project.isolated("-n2")
+    result.assert_outcomes(passed=6, failed=1, warnings=6)
+    result.stdout.fnmatch_lines(
+        ["isolate: all tests, in sandboxes of each xdist worker", "*isolated tests by*", "* test_it.py::test_it?0?"]
+    )
+    result.stdout.fnmatch_lines(["*exited with status 0 without a result*"])
+
+
+def test_pytest_timeouts_alarm_does_not_go_off_in_pytests_own_process(project: Project) -> None:
+    pytest.importorskip("pytest_timeout")
+    project.fake_keeper()
+    project.write(test_it="import time\ndef test_it(): time.sleep(0.7)")
+    project.isolated("--timeout=0.3").assert_outcomes(passed=1)  # this keeper knows no time-out
+
+
+def test_faulthandler_timeout_shows_where_the_test_is(project: Project) -> None:
+    project.write(test_it="import time\ndef test_it():\n    time.sleep(0.7)")
+    result = project.isolated("-o", "faulthandler_timeout=0.3")
+    result.stderr.fnmatch_lines(["*test_it.py*, line 3 in test_it"])

@@ -1,0 +1,184 @@
+"""Nothing stays on the host: no process, mount, cgroup or scratch directory, whoever is killed and when."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.needs("sandbox")
+
+#: Found again in a process list; one of our own, as other workers run these tests as well.
+NUMBER = str(100_000 + os.getpid())
+
+SLEEPER = f"""
+    import subprocess, time
+    import pytest
+
+    @pytest.mark.isolate
+    @pytest.mark.parametrize("number", range(1000))
+    def test_runs(number):
+        subprocess.Popen(["sleep", "{NUMBER}"])
+        time.sleep(0.02)
+"""
+
+
+def traces() -> dict[str, list[str]]:
+    """What a session of ours can leave on a host, by kind."""
+    found: dict[str, list[str]] = {"processes": [], "cgroups": [], "scratch": [], "mounts": []}
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and entry.stat().st_uid == os.getuid():
+                line = (entry / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                if state != "Z" and (_is_orphaned(line) or line[:2] == ["sleep", NUMBER]):
+                    found["processes"].append(f"{entry.name} {line}")
+        except OSError:
+            continue
+    for mount in Path("/proc/self/mountinfo").read_text().splitlines():
+        point, kind = mount.split()[4], mount.partition(" - ")[2].split()[0]
+        if kind in ("cgroup", "cgroup2"):
+            for path, directories, _ in os.walk(point):
+                found["cgroups"] += [f"{path}/{name}" for name in directories if name.startswith("pytest-isolate-")]
+        if "isolate" in mount and "/work" not in mount.partition(" - ")[2]:
+            found["mounts"].append(mount)
+    for folder in {"/tmp", "/var/tmp", os.environ.get("TMPDIR", "/tmp")}:
+        found["scratch"] += [str(path) for path in Path(folder).glob("pytest-isolate*")]
+    # Groups of pytest's own, which an outer run of this very test suite has, are not left over.
+    found["cgroups"] = [path for path in found["cgroups"] if not _lives(path)]
+    return found
+
+
+def _is_orphaned(command: list[str]) -> bool:
+    """A builder, or PID 1 of a sandbox, whose pytest has gone. Others belong to runs beside this one."""
+    return command[0] == "isolate-builder" and not Path("/proc", command[2].removeprefix("for=")).exists()
+
+
+def _lives(path: str) -> bool:
+    for part in Path(path).parts:
+        if part.startswith("pytest-isolate-") and part.count("-") >= 4:
+            pid = part.split("-")[3]
+            return pid.isdigit() and Path(f"/proc/{pid}").exists()
+    return True  # a supervisor's leaf: its processes are alive by definition
+
+
+def settled(timeout: float = 10) -> dict[str, list[str]]:
+    """What is left after some patience: the builder goes on for a moment after pytest's death."""
+    deadline = time.monotonic() + timeout
+    while any((left := traces()).values()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+@contextmanager
+def running(project: Any, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A pytest of its own session, as a shell starts it, in the middle of its tests."""
+    started = project.path / "out"
+    with started.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *project.options, *options],
+            cwd=project.path, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        try:
+            deadline = time.monotonic() + 60
+            while b"PASSED" not in started.read_bytes() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+NOTHING: dict[str, list[str]] = {"processes": [], "cgroups": [], "scratch": [], "mounts": []}
+
+
+def test_an_ordinary_run_leaves_nothing(project: Any) -> None:
+    project.pytester.makepyfile(SLEEPER.replace("1000", "10"))
+
+    result = project.run()
+
+    result.assert_outcomes(passed=10)
+    assert settled() == NOTHING
+
+
+@pytest.mark.parametrize("after", [0.0, 0.013, 0.03, 0.05, 0.2])
+def test_a_killed_pytest_leaves_nothing(project: Any, after: float) -> None:
+    project.pytester.makepyfile(SLEEPER)
+    with running(project) as process:
+        time.sleep(after)
+        process.kill()
+        process.wait()
+
+        assert settled() == NOTHING
+
+
+def test_a_killed_builder_costs_one_test_at_most_and_leaves_nothing(project: Any) -> None:
+    project.pytester.makepyfile(
+        """
+        import os, signal, time
+        import pytest
+
+        def test_kills_the_builder():
+            children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
+            builders = [pid for pid in children if b"isolate-builder" in open(f"/proc/{pid}/cmdline", "rb").read()]
+            assert len(builders) == 1
+            os.kill(int(builders[0]), signal.SIGKILL)
+
+        @pytest.mark.isolate
+        @pytest.mark.parametrize("number", range(3))
+        def test_after_it(number):
+            assert os.getpid() > 1
+        """,
+        test_a="""
+        import pytest
+
+        @pytest.mark.isolate
+        def test_before():
+            assert True
+        """,
+    )
+
+    result = project.run()
+
+    outcomes = result.parseoutcomes()
+    assert outcomes["passed"] >= 4
+    assert outcomes.get("errors", 0) + outcomes.get("failed", 0) <= 1
+    assert settled() == NOTHING
+
+
+def test_a_session_sweeps_what_was_left_when_pytest_and_builder_were_killed_together(
+    project: Any,
+) -> None:
+    project.pytester.makepyfile(SLEEPER)
+    with running(project) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for pid in [*children, str(process.pid)]:
+            os.kill(int(pid), signal.SIGSTOP)  # so that none sees the other die
+        for pid in [*children, str(process.pid)]:
+            os.kill(int(pid), signal.SIGKILL)
+        process.wait()
+    project.pytester.makepyfile(SLEEPER.replace("1000", "1"))
+
+    result = project.run()
+
+    result.assert_outcomes(passed=1)
+    assert settled() == NOTHING
+
+
+def test_ctrl_c_ends_the_run_with_a_summary_and_leaves_nothing(project: Any) -> None:
+    project.pytester.makepyfile(SLEEPER)
+    with running(project) as process:
+        os.killpg(process.pid, signal.SIGINT)
+
+        assert process.wait(10) == pytest.ExitCode.INTERRUPTED
+    assert "KeyboardInterrupt" in (project.path / "out").read_text()
+    assert settled() == NOTHING

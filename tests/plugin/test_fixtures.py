@@ -1,0 +1,299 @@
+"""Fixtures: wider-scoped ones once, in pytest's own process; those of a test inside; all when a plain run has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Project
+
+pytestmark = pytest.mark.needs("sandbox")
+
+#: Fixtures note what they do, and whether in pytest's process, in a file that is bound through.
+LOG = """
+import os, pytest
+FILE = os.path.join(os.path.dirname(__file__), "log.txt")
+MAIN = os.getpid()
+
+def log(what):
+    with open(FILE, "a") as file:
+        file.write(f"{what}\\n")
+
+def where():
+    return "outside" if os.getpid() == MAIN else "inside"
+
+def noted(name, scope="function", **more):
+    @pytest.fixture(scope=scope, name=name, **more)
+    def fixture(request):
+        log(f"{name} up {where()}")
+        yield getattr(request, "param", None)
+        log(f"{name} down {where()}")
+    return fixture
+"""
+
+
+def logged(project: Project, *arguments: str) -> list[str]:
+    file = project.path / "log.txt"
+    file.write_text("")
+    project.run(f"--isolate-writable={project.path}", *arguments)
+    return file.read_text().splitlines()
+
+
+def test_a_session_fixture_is_made_once_and_outside_and_those_of_a_test_inside(project: Project) -> None:
+    project.write(
+        fixture_log=LOG,
+        test_it="""
+        from fixture_log import noted
+        wide, narrow = noted("wide", "session"), noted("narrow")
+        def test_1(wide, narrow): pass
+        def test_2(narrow, wide): pass
+        """,
+    )
+    assert logged(project, "--isolate-all") == [
+        "wide up outside", "narrow up inside", "narrow down inside",
+        "narrow up inside", "narrow down inside", "wide down outside",
+    ]  # fmt: skip
+
+
+def test_fixtures_of_all_scopes_come_and_go_in_the_order_of_a_plain_run(project: Project) -> None:
+    project.write(
+        fixture_log=LOG,
+        test_it="""
+        import pytest
+        from fixture_log import log, noted
+        session, package, module = noted("session", "session"), noted("package", "package"), noted("module", "module")
+        of_class, narrow = noted("of_class", "class"), noted("narrow")
+        letters = noted("letters", "module", params=["a", "b"])
+        auto = noted("auto", "class", autouse=True)
+        def setup_module(): log("setup_module")
+        def teardown_module(): log("teardown_module")
+        class TestClass:
+            @classmethod
+            def setup_class(cls): log("setup_class")
+            @classmethod
+            def teardown_class(cls): log("teardown_class")
+            def setup_method(self): log("setup_method")
+            def test_1(self, narrow, of_class, session): log("test_1")
+            def test_2(self, letters, package): log("test_2")
+        def test_3(letters, module): log("test_3")
+        def test_4(of_class): log("test_4")
+        @pytest.mark.parametrize("letters", ["c", "d"], indirect=True, scope="session")
+        def test_5(letters): log("test_5")
+        """,
+        test_other="""
+        from fixture_log import noted
+        narrow, module = noted("narrow"), noted("module", "module")
+        def test_6(narrow, module): pass
+        """,
+    )
+    plain = logged(project)
+    assert len(plain) > 40
+    isolated = [line.replace(" inside", " outside") for line in logged(project, "--isolate-all")]
+    assert isolated == plain
+
+
+def test_a_class_fixture_of_a_test_outside_any_class_is_made_inside(project: Project) -> None:
+    project.write(
+        fixture_log=LOG,
+        test_it="""
+        from fixture_log import noted
+        of_class = noted("of_class", "class")
+        def test_it(of_class): pass
+        """,
+    )
+    assert logged(project, "--isolate-all") == ["of_class up inside", "of_class down inside"]
+
+
+def test_a_wider_fixture_asked_for_in_the_test_is_made_and_torn_down_inside(project: Project) -> None:
+    project.write(
+        fixture_log=LOG,
+        test_it="""
+        from fixture_log import noted
+        wide, base = noted("wide", "session"), noted("base", "session")
+        def test_1(request, base): request.getfixturevalue("wide")
+        def test_2(request, base): request.getfixturevalue("wide")
+        """,
+    )
+    assert logged(project, "--isolate-all") == [
+        "base up outside", "wide up inside", "wide down inside",
+        "wide up inside", "wide down inside", "base down outside",
+    ]  # fmt: skip
+
+
+def test_what_the_test_does_to_a_wider_fixture_is_not_seen_by_the_next(project: Project) -> None:
+    project.write(
+        test_it="""
+        import pytest
+        @pytest.fixture(scope="session")
+        def things(): return []
+        def test_1(things): things.append(1)
+        def test_2(things): assert things == []
+        """
+    )
+    project.isolated().assert_outcomes(passed=2)
+
+
+def test_isolated_and_other_tests_mix_and_share_their_wider_fixtures(project: Project) -> None:
+    project.write(
+        fixture_log=LOG,
+        test_it="""
+        import pytest
+        from fixture_log import noted
+        wide, module = noted("wide", "session"), noted("module", "module")
+        def test_1(wide, module): pass
+        @pytest.mark.isolate
+        def test_2(wide, module): pass
+        def test_3(wide): pass
+        """,
+        test_next="""
+        def test_4(): pass
+        """,
+    )
+    assert logged(project) == ["wide up outside", "module up outside", "module down outside", "wide down outside"]
+    project.run().assert_outcomes(passed=4)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        'raise ValueError("up")',
+        'pytest.skip("not here")',
+        'yield; raise ValueError("down")',
+        'pytest.fail("no", pytrace=False)',
+        "1 / 0; yield",
+    ],
+)
+@pytest.mark.parametrize("scope", ["function", "class", "module", "session"])
+def test_a_fixture_that_fails_or_skips_does_so_on_the_test_and_phase_of_a_plain_run(
+    project: Project, scope: str, body: str
+) -> None:
+    project.write(
+        test_it=f"""
+        import pytest
+        @pytest.fixture(scope="{scope}")
+        def broken():
+            print("begins")
+            {body}
+        class TestClass:
+            def test_1(self, broken): print("runs")
+            def test_2(self, broken): pass
+        def test_3(): pass
+        """
+    )
+    records = project.compared()
+    assert {record["outcome"] for record in records} != {"passed"}
+
+
+def test_a_parametrized_wider_fixture_that_fails_on_its_way_out_fails_the_next_test_as_in_a_plain_run(
+    project: Project,
+) -> None:
+    project.write(
+        test_it="""
+        import pytest
+        @pytest.fixture(scope="module", params=[1, 2, 3])
+        def number(request):
+            yield request.param
+            if request.param == 2: raise ValueError("down")
+        def test_it(number): pass
+        """
+    )
+    records = project.compared()
+    assert sum(record["outcome"] == "failed" for record in records) == 1
+
+
+def test_hooks_of_a_conftest_that_skip_come_before_fixtures_that_fail(project: Project) -> None:
+    project.write(
+        conftest="""
+        import pytest
+        def pytest_runtest_setup(item):
+            if "database" in item.fixturenames: pytest.skip("no database here")
+        """,
+        test_it="""
+        import pytest
+        @pytest.fixture(scope="session")
+        def database(): raise OSError("no connection")
+        def test_it(database): pass
+        """,
+    )
+    project.isolated().assert_outcomes(skipped=1)
+
+
+def test_classes_of_unittest_set_up_once_and_their_tests_run_inside(project: Project) -> None:
+    project.write(
+        test_it="""
+        import os, unittest
+        MAIN = os.getpid()
+        class TestCase(unittest.TestCase):
+            @classmethod
+            def setUpClass(cls): cls.made_in = os.getpid(); print("class up")
+            @classmethod
+            def tearDownClass(cls): print("class down")
+            def setUp(self): print("up"); self.addCleanup(print, "cleaned")
+            def tearDown(self): print("down")
+            def test_1(self): assert self.made_in == MAIN
+            def test_2(self): self.fail("so")
+            @unittest.skip("not now")
+            def test_3(self): pass
+            @unittest.expectedFailure
+            def test_4(self): assert 0
+            @unittest.expectedFailure
+            def test_5(self): pass
+            def test_6(self): self.skipTest("in it")
+        class TestBroken(unittest.TestCase):
+            @classmethod
+            def setUpClass(cls): raise ValueError("class")
+            def test_1(self): pass
+            def test_2(self): pass
+        class TestSkipped(unittest.TestCase):
+            @classmethod
+            def setUpClass(cls): raise unittest.SkipTest("class")
+            def test_1(self): pass
+        class TestBrokenDown(unittest.TestCase):
+            @classmethod
+            def tearDownClass(cls): raise ValueError("class down")
+            def test_1(self): pass
+        """
+    )
+    records = project.compared()
+    assert len({record["test"] for record in records}) == 10
+
+
+def test_doctests_run_inside_with_their_fixtures(project: Project) -> None:
+    project.write(
+        conftest="""
+        import os, pytest
+        MAIN = os.getpid()
+        @pytest.fixture(scope="session", autouse=True)
+        def name(doctest_namespace): doctest_namespace["main"] = MAIN
+        """,
+        module='''
+        def right():
+            """
+            >>> import os; os.getpid() != main
+            True
+            >>> tmp = getfixture("tmp_path")
+            """
+        def wrong():
+            """
+            >>> 1
+            2
+            """
+        ''',
+    )
+    project.isolated("--doctest-modules").assert_outcomes(passed=1, failed=1)
+
+
+def test_the_base_of_temporary_folders_is_the_same_for_all_tests(project: Project) -> None:
+    project.write(
+        test_it="""
+        def test_1(tmp_path, request): assert tmp_path.parent == request.config._tmp_path_factory.getbasetemp()
+        def test_2(tmp_path): print(tmp_path.parent.name); assert 0
+        def test_3(tmp_path): print(tmp_path.parent.name); assert 0
+        """
+    )
+    records = project.records("--isolate-all", f"--basetemp={project.path / 'base'}")
+    assert [record["sections"][0] for record in records if record["outcome"] == "failed"] == [
+        ["Captured stdout call", "base\n"]
+    ] * 2

@@ -49,6 +49,22 @@ class UnsupportedError(IsolateError):
         return f"{self.key} cannot be enforced here: {self.reason}. {self.remedy}"
 
 
+class ImageError(IsolateError):
+    """An image cannot be used: it is missing, damaged, hostile, or not of a kind that is known.
+
+    :param image: its name or path.
+    :param problem: what is wrong with which part of it, and what to do about it.
+    """
+
+    def __init__(self, image: str, problem: str) -> None:
+        super().__init__(image, problem)
+        self.image = image
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"image {self.image}: {self.problem}"
+
+
 class SetupError(IsolateError):
     """A sandbox could not be built, on a host that seemed to allow it.
 

@@ -1,0 +1,28 @@
+"""The images of a project, by name: folders beside one another. Light, as it is asked at every collection."""
+
+from __future__ import annotations
+
+import os
+
+from pytest_isolate.values import nearest
+
+#: Where they are, from pytest's root directory, unless the ini value ``isolate_images_path`` says otherwise.
+FOLDER = "fixtures_images"
+
+
+def in_folder(folder: str) -> list[str]:
+    """Names of the images in ``folder``."""
+    try:
+        return sorted(
+            entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith((".", "_"))
+        )
+    except OSError:
+        return []
+
+
+def unknown(name: str, folder: str) -> str:
+    """The sentence about a name that is none of theirs."""
+    there = in_folder(folder)
+    if not there:
+        return f"there are no images in {folder}."
+    return f"there is no such image in {folder}; there are {', '.join(there)}.{nearest(name, there)}"

@@ -1,0 +1,297 @@
+"""Unpacks a layer's tar into the current root: runs in a jail whose ``/`` is the layer's own directory.
+
+So no name, link or sequence of entries can lead out of it, and what is checked here is what would not be harmless
+inside either. An entry that no faithful tool writes makes the whole layer invalid (:class:`HostileError`); what a test
+has no use for is left out and counted.
+
+Whiteouts become overlayfs's (overlayfs.rst, "whiteouts and opaque directories"): a character device 0:0 in place of
+what is gone, ``user.overlay.opaque`` on a directory whose lower contents are. The same form serves mounts with and
+without root (docs/decisions/image-store.md). The OCI image specification, layer.md, says what a layer may hold.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import stat
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+#: Most bytes and entries of a layer, unless somebody says otherwise.
+MOST_BYTES = 20 << 30
+MOST_ENTRIES = 1_000_000
+
+OPAQUE = "user.overlay.opaque"
+_WHITEOUT, _OPAQUE_WHITEOUT = ".wh.", ".wh..wh..opq"
+_XATTRS = ("SCHILY.xattr.", "LIBARCHIVE.xattr.")
+_PIECE = 1 << 18
+_DEEPEST = 255  #: directories in one another, far below what Python's recursion can do
+
+
+class HostileError(Exception):
+    """The layer has an entry that no layer should have; the message says which and what."""
+
+
+@dataclass(slots=True)
+class Unpacker:
+    """Unpacks one layer.
+
+    :param lowers: open directories of the layers below, the topmost first, for what the tar leaves to them: attributes
+        of directories that it goes through without naming them. Looked at only, name by name, links never followed.
+    :param owners: give files the owners that the tar names; else all belong to this process's user.
+    """
+
+    lowers: Sequence[int] = ()
+    owners: bool = True
+    most_bytes: int = MOST_BYTES
+    most_entries: int = MOST_ENTRIES
+    entries: int = 0
+    size: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    _times: dict[str, int] = field(default_factory=dict)  #: of directories, set once nothing is put into them any more
+    _made: set[str] = field(default_factory=set)  #: what this layer holds
+
+    def unpack(self, file: IO[bytes]) -> None:
+        """Unpack the tar in ``file``, which may be a pipe.
+
+        :raises HostileError: at the first entry that makes the layer invalid.
+        """
+        try:
+            # Errors of headers are errors, not the end of the archive.
+            with tarfile.open(fileobj=file, mode="r|", errorlevel=1, bufsize=_PIECE) as tar:
+                for member in tar:
+                    self._count(member)
+                    self._entry(tar, member)
+        except tarfile.ReadError as error:
+            if self.entries or "empty" not in str(error):
+                raise HostileError(f"the tar is damaged after {self.entries} entries: {error}") from error
+        except MemoryError as error:
+            raise HostileError(f"a header after {self.entries} entries is too large") from error
+        for path, time in sorted(self._times.items(), reverse=True):
+            with suppress(FileNotFoundError, NotADirectoryError):  # replaced later
+                os.utime(path, ns=(time, time), follow_symlinks=False)
+
+    def _count(self, member: tarfile.TarInfo) -> None:
+        self.entries += 1
+        if self.entries > self.most_entries:
+            raise HostileError(f"it has more than {self.most_entries} entries")
+        if member.size < 0:
+            raise HostileError(f"{member.name!r} has a negative size")
+
+    def _entry(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        path = _inside(member.name)
+        try:
+            self._place(tar, member, path)
+        except (OSError, ValueError, OverflowError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
+                raise
+            raise HostileError(f"{member.name!r} cannot be unpacked: {error}") from error
+
+    def _place(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+        if path == "/":
+            if member.isdir():
+                self._finish(member, path)
+            return
+        folder, name = os.path.split(path)
+        if name == _OPAQUE_WHITEOUT:
+            self._parents(folder)
+            os.setxattr(folder, OPAQUE, b"y")
+        elif name.startswith(_WHITEOUT):
+            self._whiteout(folder, name.removeprefix(_WHITEOUT), member.name)
+        elif member.isdir() or member.isreg() or member.issym() or member.islnk() or member.isfifo():
+            self._parents(folder)
+            self._make(tar, member, path)
+        else:
+            self.left_out["devices" if member.isdev() else "entries of an unknown type"] += 1
+
+    def _make(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+        if member.islnk():
+            target = _inside(member.linkname)
+            if not _is(target, stat.S_ISREG, stat.S_ISLNK):
+                raise HostileError(f"{member.name!r} is a hard link to {member.linkname!r}, no file of this layer")
+            if target == path:
+                return
+        hidden = self._clear(path, directory=member.isdir())
+        if member.isdir():
+            if not os.path.isdir(path):
+                os.mkdir(path, 0o700)
+            if hidden:  # what it replaces is a whiteout: it goes on hiding what lies below
+                os.setxattr(path, OPAQUE, b"y")
+        elif member.isreg():
+            self._file(tar, member, path)
+        elif member.issym():
+            os.symlink(member.linkname, path)
+        elif member.isfifo():
+            os.mkfifo(path, 0o600)
+        else:
+            os.link(_inside(member.linkname), path, follow_symlinks=False)
+            self._made.add(path)
+            return  # its attributes are those of the file that it is a name of
+        self._made.add(path)
+        self._finish(member, path)
+
+    def _file(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+        content = tar.extractfile(member)
+        assert content is not None
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb", 0) as out:
+            while piece := content.read(_PIECE):
+                self.size += len(piece)
+                if self.size > self.most_bytes:
+                    raise HostileError(f"its files have more than {self.most_bytes} bytes")
+                out.write(piece)
+
+    def _finish(self, member: tarfile.TarInfo, path: str) -> None:
+        """Owner first: chown(2) clears set-user-ID bits."""
+        if self.owners:
+            os.chown(path, member.uid, member.gid, follow_symlinks=False)
+        if not member.issym():
+            os.chmod(path, member.mode & 0o7777)
+            self._attributes(member, path)
+        time = int(member.mtime * 1_000_000_000)
+        if member.isdir():
+            self._times[path] = time
+        else:
+            os.utime(path, ns=(time, time), follow_symlinks=False)
+
+    def _attributes(self, member: tarfile.TarInfo, path: str) -> None:
+        """Extended attributes: the user's own, but none that overlayfs would take for its own."""
+        for key, value in member.pax_headers.items():
+            name = next((key.removeprefix(each) for each in _XATTRS if key.startswith(each)), None)
+            if name is None:
+                continue
+            if not name.startswith("user.") or ".overlay." in name:
+                self.left_out[f"attributes {name}"] += 1
+            elif not member.isfifo():
+                os.setxattr(path, name, value.encode("utf-8", "surrogateescape"))
+
+    def _whiteout(self, folder: str, name: str, shown: str) -> None:
+        """Hide ``name`` of the layers below; what this layer has of that name itself stays, whichever comes first."""
+        if name in ("", ".", "..") or name.startswith(_WHITEOUT):
+            raise HostileError(f"{shown!r} is no name of a whiteout")
+        if os.path.lexists(folder) and not os.path.isdir(folder):
+            return  # no directory any more, which hides all that lies below by itself (umoci tells it nevertheless)
+        self._parents(folder)
+        path = os.path.join(folder, name)
+        if path in self._made:
+            if _is(path, stat.S_ISDIR):
+                os.setxattr(path, OPAQUE, b"y")
+        elif _is(path, stat.S_ISDIR):  # gone through, but not named: only what is in it is of this layer
+            os.setxattr(path, OPAQUE, b"y")
+        elif not os.path.lexists(path):
+            os.mknod(path, stat.S_IFCHR, os.makedev(0, 0))
+
+    def _clear(self, path: str, *, directory: bool) -> bool:
+        """Make room for a later entry of the same name. Whether a whiteout was there."""
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return False
+        if stat.S_ISDIR(status.st_mode):
+            if not directory:
+                shutil.rmtree(path)
+                self._made = {each for each in self._made if not each.startswith(f"{path}/")}
+            return False
+        os.unlink(path)
+        return stat.S_ISCHR(status.st_mode)
+
+    def _parents(self, folder: str) -> None:
+        """Make the directories that the tar goes through without having named them, as the layers below have them."""
+        if os.path.isdir(folder):
+            return
+        self._parents(os.path.dirname(folder))
+        hidden = _is(folder, stat.S_ISCHR)
+        if hidden:
+            os.unlink(folder)
+        os.mkdir(folder, 0o755)
+        if hidden:
+            os.setxattr(folder, OPAQUE, b"y")
+        if (known := self._below(folder)) is not None:
+            if self.owners:
+                os.chown(folder, known.st_uid, known.st_gid)
+            os.chmod(folder, stat.S_IMODE(known.st_mode))
+            self._times[folder] = known.st_mtime_ns
+
+    def _below(self, folder: str) -> os.stat_result | None:
+        """The directory ``folder`` of the topmost layer below that has it."""
+        for lower in self.lowers:
+            found = _look(lower, folder.split("/")[1:])
+            if found is not None:
+                return found if stat.S_ISDIR(found.st_mode) else None
+        return None
+
+
+def _look(root: int, names: Sequence[str]) -> os.stat_result | None:
+    """What ``root`` has at ``names``: another kind of entry on the way counts as found, as it hides what lies below."""
+    here = os.dup(root)
+    try:
+        for name in names[:-1]:
+            status = os.stat(name, dir_fd=here, follow_symlinks=False)
+            if not stat.S_ISDIR(status.st_mode):
+                return status
+            below = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY, dir_fd=here)
+            os.close(here)
+            here = below
+        return os.stat(names[-1], dir_fd=here, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    finally:
+        os.close(here)
+
+
+def _inside(name: str) -> str:
+    """An entry's name as a path from the layer's root."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise HostileError(f"{name!r} leads out of the layer")
+    if len(parts) > _DEEPEST:
+        raise HostileError(f"{name[:80]!r}... is nested {len(parts)} deep; the most is {_DEEPEST}")
+    return "/" + "/".join(parts)
+
+
+def _is(path: str, *kinds: Any) -> bool:
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return False
+    return any(kind(mode) for kind in kinds)
+
+
+# ------------------------------------------------------------------------------------------------------- digests
+
+
+def tree_digest(root: str = "/") -> str:
+    """One digest of all that a layer's tree is: names, kinds, owners, modes, times of files, contents, whiteouts."""
+    total = hashlib.sha256()
+    for line in _lines(root):
+        total.update(line)
+    return f"sha256:{total.hexdigest()}"
+
+
+def _lines(folder: str) -> Iterator[bytes]:
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        status = os.lstat(path)
+        facts: list[object] = [os.fsencode(path), status.st_mode, status.st_uid, status.st_gid, status.st_rdev]
+        if stat.S_ISREG(status.st_mode):
+            with open(path, "rb") as file:
+                content = hashlib.sha256()
+                while piece := file.read(_PIECE):
+                    content.update(piece)
+            facts += [status.st_mtime_ns, content.hexdigest()]
+        elif stat.S_ISLNK(status.st_mode):
+            facts.append(os.fsencode(os.readlink(path)))
+        elif stat.S_ISDIR(status.st_mode):
+            facts.append(_attributes_of(path))
+        yield repr(facts).encode() + b"\n"
+        if stat.S_ISDIR(status.st_mode):
+            yield from _lines(path)
+
+
+def _attributes_of(path: str) -> Mapping[str, bytes]:
+    return {name: os.getxattr(path, name) for name in sorted(os.listxattr(path)) if name.startswith("user.")}

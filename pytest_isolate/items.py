@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,14 @@ class Isolation:
         """What is in force, for pytest's header."""
         keeper = self._keeper
         return f"not available: {keeper}" if isinstance(keeper, UnsupportedError) else keeper.describe()
+
+    def not_in_force(self, specs: Iterable[Spec]) -> list[str]:
+        """A line for the header where ``--isolate-unsupported=degrade`` runs tests with less than they ask for."""
+        keeper = self._keeper
+        if isinstance(keeper, UnsupportedError) or self._settings.unsupported != "degrade":
+            return []
+        keys = {key: None for spec in specs for key, _ in keeper.degraded(spec)}
+        return [f"isolate: NOT in force (--isolate-unsupported=degrade): {', '.join(keys)}"] if keys else []
 
     def close(self) -> None:
         """End the keeper, if there is one."""

@@ -65,7 +65,10 @@ class Entry:
     attach: tuple[Fd, ...]  #: cgroup files to enter by
     close: tuple[Fd, ...]  #: descriptors that the test must not have
     cwd: str
-    landlock: tuple[str, ...] | None = None  #: trees that may be written where there is no sandbox; None: no Landlock
+    # Where the host lacks something, and the user chose to go on (pytest_isolate.degrade):
+    cores: tuple[int, ...] = ()  #: for sched_setaffinity(2)
+    rlimits: tuple[tuple[int, int], ...] = ()  #: for setrlimit(2): number, value
+    landlock: tuple[str, ...] | None = None  #: the only trees that may be written; None: no Landlock
 
 
 class Forker:
@@ -103,9 +106,9 @@ class Forker:
         data.cwd = array("char[]", os.fsencode(entry.cwd))
         data.capabilities, data.keep_credentials = plan.capabilities, not plan.join & Clone.NEWUSER
         data.no_new_privs, data.seccomp = plan.no_new_privs, plan.seccomp
-        data.cores, data.core_count = array("int[]", plan.cpu_affinity), len(plan.cpu_affinity)
-        data.rlimits = array("uint64_t[]", [number for pair in plan.rlimits for number in pair])
-        data.rlimit_count = len(plan.rlimits)
+        data.cores, data.core_count = array("int[]", entry.cores), len(entry.cores)
+        data.rlimits = array("uint64_t[]", [number for pair in entry.rlimits for number in pair])
+        data.rlimit_count = len(entry.rlimits)
         writable = [array("char[]", os.fsencode(path)) for path in entry.landlock or ()]
         data.landlock_writable = array("char *[]", writable)
         data.landlock_count = -1 if entry.landlock is None else len(writable)

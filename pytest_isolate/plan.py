@@ -132,8 +132,6 @@ class Plan:
     capabilities: int = 0  #: bit mask of the capabilities it keeps, in its own user namespace
     no_new_privs: bool = True
     seccomp: bool = True
-    cpu_affinity: tuple[int, ...] = ()  #: cores for sched_setaffinity, where no cpuset cgroup enforces them (degraded)
-    rlimits: tuple[tuple[int, int], ...] = ()  #: (RLIMIT_ number, value), where no cgroup enforces them (degraded)
 
     def encode(self) -> bytes:
         """The part that the builder executes; the rest is for the process that enters."""

@@ -53,10 +53,10 @@ _ON_DISK = (
 
 
 def plan_for(spec: Spec, host: Host, cgroups: tuple[CgroupDir, ...] = ()) -> Plan:
-    """The Plan of ``spec`` on ``host``; where no sandbox can be built, one without namespaces, for limits alone."""
-    if not host.sandbox:
-        return Plan(namespaces=Clone(0), cgroups=cgroups)
+    """The Plan of ``spec`` on ``host``; where no sandbox can be built, what can be had without a view of its own."""
     shared = Clone.NEWNET if spec.network == "host" else Clone(0)
+    if not host.sandbox:
+        return _without_view(spec, host, cgroups, shared)
     joined = host.namespaces & (ESSENTIAL | USUAL) & ~shared
     late = host.namespaces & OPTIONAL
     root_inside = spec.user == "root"
@@ -85,6 +85,24 @@ def plan_for(spec: Spec, host: Host, cgroups: tuple[CgroupDir, ...] = ()) -> Pla
         gid_map=f"{0 if root_inside else host.gid} {host.gid} 1",
         join_late=late & Clone.NEWTIME,
         unshare_late=late & Clone.NEWCGROUP,
+    )
+
+
+def _without_view(spec: Spec, host: Host, cgroups: tuple[CgroupDir, ...], shared: Clone) -> Plan:
+    """The namespaces that need no mounts. Not that of processes: /proc would be of another one."""
+    joined = host.namespaces & (Clone.NEWUSER | USUAL) & ~shared
+    ops = [*(network.own(groups=(0, 0), held=False) if joined & Clone.NEWNET else ())]
+    if joined & Clone.NEWUTS:
+        ops.append(Op(Step.HOSTNAME, a=spec.hostname))
+    root_inside = spec.user == "root"
+    return Plan(
+        namespaces=joined,
+        uid_map=f"{0 if root_inside else host.uid} {host.uid} 1" if joined else "",
+        gid_map=f"{0 if root_inside else host.gid} {host.gid} 1" if joined else "",
+        ops=tuple(ops),
+        cgroups=cgroups,
+        join=joined,
+        capabilities=ROOT_KEEPS if root_inside or host.uid == 0 else 0,
     )
 
 

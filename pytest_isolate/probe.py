@@ -85,7 +85,7 @@ def probe(attempt: Attempt, *, important: Iterable[str] = (), scratch: Iterable[
         found.append(_step_by_step(attempt, host, list(scratch) or _usual_scratch()))
         if found[-1].sandbox:
             return found[-1]
-    return found[-1]
+    return _without_sandbox(attempt, found[-1])
 
 
 def _hoped_for(important: Iterable[str], *, real_root: bool) -> Host:
@@ -135,6 +135,16 @@ def _step_by_step(attempt: Attempt, hoped: Host, scratch: list[str]) -> Host:
         probe.lacks.append(_lack("overlay", error))
         host = replace(host, overlay=False)
     return replace(host, lacks=(*probe.lacks, *host.lacks))
+
+
+def _without_sandbox(attempt: Attempt, host: Host) -> Host:
+    """The same with only those namespaces that can be set up without mounts, for who chooses to run tests degraded."""
+    rest = host
+    for left_out in (Clone(0), Clone.NEWNET, host.namespaces):
+        rest = replace(host, namespaces=host.namespaces & ~left_out)
+        if attempt(plan_for(Spec(), rest)) is None:
+            break
+    return rest
 
 
 def _namespaces(probe: _Probe) -> Clone:

@@ -51,11 +51,13 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     return f"isolate: {_isolation(config).describe()}"
 
 
-def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str] | None:
     settings = config.stash[options.SETTINGS]
-    if settings.everything or config.option.collectonly or not any(_spec(item) for item in items):
+    specs = {spec for item in items if (spec := _spec(item))}
+    if config.option.collectonly or not specs or config.pluginmanager.hasplugin("dsession"):
         return None
-    return f"isolate: {_isolation(config).describe()}"
+    lines = [] if settings.everything else [f"isolate: {_isolation(config).describe()}"]
+    return lines + _isolation(config).not_in_force(specs)
 
 
 @pytest.hookimpl(

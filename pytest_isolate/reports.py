@@ -218,5 +218,6 @@ def properties(outcome: Outcome) -> list[tuple[str, object]]:
     if outcome.pids_denied:
         pairs.append(("isolate_pids_denied", outcome.pids_denied))
     if outcome.degraded:
-        pairs.append(("isolate_degraded", "; ".join(f"{key}: {reason}" for key, reason in outcome.degraded)))
+        text = "; ".join(f"{key}: {reason.replace('; ', ', ')}" for key, reason in outcome.degraded)
+        pairs.append(("isolate_degraded", text))
     return pairs

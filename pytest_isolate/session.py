@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pytest_isolate import cgroups, guest, native, planning, scratch
 from pytest_isolate.builder import Builder, Sandbox
+from pytest_isolate.degrade import Degraded, degraded
 from pytest_isolate.errors import SetupError, UnsupportedError
 from pytest_isolate.guest import Send
 from pytest_isolate.native import Entry, Fd, Forker
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Keeper", "Send"]
 
+_AS_ASKED = Degraded()
 _DEPTH = 2  # sandboxes ready: one to hand out while the next is being built
 
 
@@ -63,6 +65,7 @@ class Keeper:
         self._degrade = degrade
         self._pid = os.getpid()
         self._plans: dict[Spec, tuple[Plan, int]] = {}
+        self._degraded: dict[Spec, Degraded] = {}  # those that are not wholly in force
         self._closing = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
             self._forker = Forker()
@@ -150,11 +153,20 @@ class Keeper:
                 raise missing[0]
             plan = planning.plan_for(spec, self.host, self.tree.dirs(spec.limits, degrade=self._degrade))
             self._plans[spec] = plan, self._builder.add(plan)
+            if missing:
+                self._degraded[spec] = degraded(missing, spec, self.host, plan.join, landlock=native.landlock_version())
         return self._plans[spec]
 
     def degraded(self, spec: Spec) -> tuple[tuple[str, str], ...]:
-        """Keys of ``spec`` that are not in force, each with the reason; empty unless degrading."""
-        return tuple((error.key, error.reason) for error in self._missing(spec))
+        """Keys of ``spec`` that are not in force, each with the reason and what stands in; empty unless degrading.
+
+        :raises UnsupportedError: the host can't enforce ``spec``, and the keeper was not told to degrade.
+        """
+        self._plan(spec)
+        return self._as_run(spec).keys
+
+    def _as_run(self, spec: Spec) -> Degraded:
+        return self._degraded.get(spec, _AS_ASKED)
 
     def _missing(self, spec: Spec) -> list[UnsupportedError]:
         lacks = planning.unsupported(spec, self.host)
@@ -199,11 +211,15 @@ class Keeper:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()  # else the child's copy of the buffer would come out twice
         reader, writer = os.pipe()
+        as_run = self._as_run(spec)
         entry = Entry(
             init_pidfd=sandbox.init_pidfd,
             attach=sandbox.attach,
             close=self._secrets(sandbox, reader),
             cwd=os.getcwd(),
+            cores=as_run.cores,
+            rlimits=as_run.rlimits(),
+            landlock=as_run.writable,
         )
         try:
             pid, pidfd = self._forker.fork(plan, entry)
@@ -264,7 +280,7 @@ class Keeper:
             error=run.error,
             stacks=run.read_stacks(),
             processes=run.processes,
-            degraded=self.degraded(spec) if self._degrade else (),
+            degraded=self._as_run(spec).keys,
         )
 
 

@@ -126,6 +126,10 @@ class Run:
         # An end of PID 1 that we did not cause takes all down with it; asked before the child is reaped, as after
         # that the sandbox is taken down.
         self.init_died = self.contained and not self.killed and _readable(self.init[1])
+        if not self.contained:
+            # Nobody else ends what it left running. Before it is reaped, as its number, also of its group, is its own.
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            self._kill_all()
         _, self.status, self.rusage = os.wait4(self.pid, 0)
 
     def _time_out(self) -> None:

@@ -69,6 +69,9 @@ class FakeKeeper:
     def check(self, spec):
         {on_check}
 
+    def degraded(self, spec):
+        return ()
+
     def close(self):
         pass
 

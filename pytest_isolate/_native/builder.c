@@ -269,7 +269,7 @@ static struct sandbox *build(struct builder *builder, uint32_t plan_number, stru
   sandbox->pid = clone_init(sandbox->plan->namespaces, &sandbox->pidfd);
   if (sandbox->pid == 0) init_main(sandbox->plan, sandbox->directory, pair[1], builder->keeper);
   if (sandbox->pid < 0) {
-    fail_at(failure, AT_CLONE, "namespaces");
+    fail_at(failure, AT_CLONE, "");
     sandbox->pid = 0;
     close(pair[1]);
     goto undo;

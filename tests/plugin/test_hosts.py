@@ -1,0 +1,117 @@
+"""Hosts that lack something, made by unshare(1): what becomes of isolated tests there, in each of the three ways."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pytest
+
+from pytest_isolate.native import landlock_version
+
+pytestmark = pytest.mark.needs("sandbox")
+
+#: What is done in fresh user and mount namespaces before pytest starts in them.
+NO_USER_NAMESPACES = "echo 0 >/proc/sys/user/max_user_namespaces"
+NO_CGROUPS = "mount -t tmpfs none /sys/fs/cgroup"
+
+
+def run_where(project: Any, lack: str, *arguments: str) -> pytest.RunResult:
+    """A run on a host with ``lack``."""
+    command = project.pytester._getpytestargs()
+    options = [option for option in project.options if not option.startswith("--isolate-cgroup")]
+    script = f"{lack} && exec {shlex.join([*map(str, command), *options, '-p', 'no:cacheprovider', *arguments])}"
+    result: pytest.RunResult = project.pytester.run(
+        "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script
+    )
+    return result
+
+
+TESTS = """
+    import os
+    import pytest
+
+    @pytest.mark.isolate
+    def test_writes():
+        for name in ("/tmp/isolate-degraded", "/var/lib/isolate-degraded"):
+            try:
+                with open(name, "w"):
+                    print("written:", name)
+                os.unlink(name)
+            except PermissionError:
+                print("refused:", name)
+
+    @pytest.mark.isolate
+    def test_leaves_a_process():
+        import subprocess
+        subprocess.Popen(["sleep", "98765"])
+
+    def test_is_not_isolated():
+        import subprocess
+        assert subprocess.run(["pgrep", "-f", "^sleep 98765"]).returncode == 1
+"""
+
+
+def test_without_user_namespaces_a_test_is_an_error_that_names_the_setting(project: Any) -> None:
+    project.pytester.makepyfile(TESTS)
+
+    result = run_where(project, NO_USER_NAMESPACES)
+
+    result.assert_outcomes(errors=2, passed=1)
+    result.stdout.fnmatch_lines(
+        ["isolate cannot be enforced here: cannot clone PID 1 into its namespaces: ENOSPC*user.max_user_namespaces=*"]
+    )
+    result.stdout.no_fnmatch_line("*written:*")
+
+
+def test_without_user_namespaces_a_test_is_skipped_on_request(project: Any) -> None:
+    project.pytester.makepyfile(TESTS)
+
+    result = run_where(project, NO_USER_NAMESPACES, "--isolate-unsupported=skip", "-rs")
+
+    result.assert_outcomes(skipped=2, passed=1)
+    result.stdout.fnmatch_lines(["SKIPPED * isolate cannot be enforced here: *ENOSPC*"])
+
+
+def test_without_user_namespaces_a_degraded_test_may_write_in_temporary_folders_only_and_leaves_no_process(
+    project: Any,
+) -> None:
+    project.pytester.makepyfile(TESTS)
+
+    result = run_where(project, NO_USER_NAMESPACES, "--isolate-unsupported=degrade", "-rP")
+
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["isolate: NOT in force (--isolate-unsupported=degrade): isolate"])
+    result.stdout.fnmatch_lines(["*isolated with less than asked for*", "isolate: cannot clone PID 1*instead: *"])
+    if landlock_version():
+        result.stdout.fnmatch_lines(["written: /tmp/isolate-degraded", "refused: /var/lib/isolate-degraded"])
+
+
+MEMORY = """
+    import pytest
+
+    @pytest.mark.isolate(memory="50M")
+    def test_eats():
+        with pytest.raises(MemoryError):
+            bytearray(200 << 20)
+        assert len(bytearray(20 << 20)) == 20 << 20
+"""
+
+
+def test_without_cgroups_a_cap_is_an_error_that_says_why(project: Any) -> None:
+    project.pytester.makepyfile(MEMORY)
+
+    result = run_where(project, NO_CGROUPS)
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["memory cannot be enforced here: *"])
+
+
+def test_without_cgroups_a_degraded_test_has_a_limit_for_each_process_and_is_still_in_a_sandbox(project: Any) -> None:
+    project.pytester.makepyfile(MEMORY + "        assert __import__('os').getpid() < 10\n")
+
+    result = run_where(project, NO_CGROUPS, "--isolate-unsupported=degrade", "--junitxml=junit.xml")
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["isolate: NOT in force (--isolate-unsupported=degrade): memory"])
+    assert 'name="isolate_degraded" value="memory: ' in (project.path / "junit.xml").read_text()

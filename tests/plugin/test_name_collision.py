@@ -23,7 +23,8 @@ def install(folder: Path, name: str, version: str = "0.0.17") -> None:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    # Before the rest, not instead of it: importlib.metadata imports the email package when it first reads a file.
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     return tmp_path
 
 

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
+from posix import _exit  # not os's, which coverage.py replaces by one that writes a data file first (patch = _exit)
 from typing import NoReturn
 
 from pytest_isolate import wire
@@ -53,7 +54,7 @@ def run(spec: Spec, body: Callable[[Send], None], channel: Fd, stacks: Fd) -> No
         with suppress(OSError):
             wire.send(channel, [Frame.ERROR, traceback.format_exc()])
     finally:
-        os._exit(status)  # no atexit, no finalizers: they belong to the parent
+        _exit(status)  # no atexit, no finalizers: they belong to the parent
 
 
 def _set_environment(spec: Spec) -> None:

@@ -12,16 +12,17 @@ from typing import Any, NoReturn
 import pytest
 from _pytest.runner import runtestprotocol  # no public way runs the three phases of an item; the same in 8.0, 9.0, 9.2
 
-from pytest_isolate import reports
+from pytest_isolate import measuring, reports
 
 Send = Callable[[object], None]
 
 
-def run(item: pytest.Item, failure: BaseException | None, send: Send) -> None:
+def run(item: pytest.Item, failure: BaseException | None, coverage: Any, send: Send) -> None:
     """Run ``item`` and send what happens as pairs of a kind and its data.
 
     ``failure`` is what the set-up of its wider-scoped fixtures raised outside; it is raised anew where they would have
-    been set up, so that it falls in the same place among the hooks of other plugins as in a plain run.
+    been set up, so that it falls in the same place among the hooks of other plugins as in a plain run. ``coverage`` is
+    the measurement in progress, for :func:`pytest_isolate.measuring.forwarded`.
     """
     session, config = item.session, item.config
     _disown(item)
@@ -31,7 +32,12 @@ def run(item: pytest.Item, failure: BaseException | None, send: Send) -> None:
         _replay(item, failure)
     before = session.shouldstop, session.shouldfail
     try:
-        with _recorded_warnings(config, send), _forwarded_junit(config, send), _counted_subtests(config, send):
+        with (
+            _recorded_warnings(config, send),
+            measuring.forwarded(coverage, send),
+            _forwarded_junit(config, send),
+            _counted_subtests(config, send),
+        ):
             # nextitem=None: whatever was set up in this process is torn down in it, wider-scoped fixtures asked for
             # dynamically too.
             runtestprotocol(item, nextitem=None)

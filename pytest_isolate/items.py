@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_isolate import inside, options, reports, verdict
+from pytest_isolate import inside, measuring, options, reports, verdict
 from pytest_isolate.errors import SetupError, UnsupportedError
 from pytest_isolate.session import Keeper
 
@@ -47,6 +47,7 @@ class Isolation:
         self._settings = config.stash[options.SETTINGS]
         self._worker: dict[str, Any] | None = getattr(config, "workerinput", None)
         self._pid = os.getpid()
+        self._measured = measuring.Measured()
 
     @cached_property
     def _keeper(self) -> Keeper | UnsupportedError:
@@ -74,6 +75,10 @@ class Isolation:
             return []
         keys = {key: None for spec in specs for key, _ in keeper.degraded(spec)}
         return [f"isolate: NOT in force (--isolate-unsupported=degrade): {', '.join(keys)}"] if keys else []
+
+    def hand_over_coverage(self) -> None:
+        """Add what the tests covered to coverage's data. For the end of ``pytest_runtestloop``."""
+        self._measured.hand_over()
 
     def close(self) -> None:
         """End the keeper, if there is one."""
@@ -170,7 +175,8 @@ class Isolation:
     def _own_hook(self, name: str) -> Callable[..., object]:
         """The hook's caller, of pytest's own plugins only."""
         manager = self._config.pluginmanager
-        others = [plugin for plugin in manager.get_plugins() if not _is_pytests(plugin)]
+        contexts = manager.get_plugin("_cov_contexts")  # pytest-cov's: names the test that what follows is covered by
+        others = [plugin for plugin in manager.get_plugins() if not _is_pytests(plugin) and plugin is not contexts]
         return manager.subset_hook_caller(name, others)
 
     def _run(self, item: pytest.Item, spec: Spec, ahead: Spec | None, failure: BaseException | None) -> Outcome:
@@ -182,10 +188,11 @@ class Isolation:
 
             faulthandler.cancel_dump_traceback_later()  # would show this process waiting; the child starts it anew
         assert not isinstance(self._keeper, UnsupportedError)
-        return self._keeper.run(spec, lambda send: inside.run(item, failure, send), ahead=ahead)
+        coverage = self._measured.before_fork()
+        return self._keeper.run(spec, lambda send: inside.run(item, failure, coverage, send), ahead=ahead)
 
     def _report(self, item: pytest.Item, nextitem: pytest.Item | None, outcome: Outcome) -> None:
-        came = verdict.received(item, outcome, controlled=self._worker is not None)
+        came = verdict.received(item, outcome, self._measured, controlled=self._worker is not None)
         verdict.conclude(item, came, outcome, self._unread_output())
         if hasattr(item.ihook, "pytest_isolate_outcome"):
             item.ihook.pytest_isolate_outcome(item=item, outcome=outcome)

@@ -6,6 +6,7 @@ needs it.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -69,6 +70,15 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     ahead = None if nextitem is None else _spec(nextitem)
     _isolation(item.config).protocol(item, nextitem, spec, ahead)
     return True
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)  # within pytest-cov's, which ends the measurement
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    try:
+        return (yield)
+    finally:
+        if (isolation := session.config.stash.get(_ISOLATION, None)) is not None:
+            isolation.hand_over_coverage()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

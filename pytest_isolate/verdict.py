@@ -11,6 +11,7 @@ import pytest
 from pytest_isolate import reports
 
 if TYPE_CHECKING:
+    from pytest_isolate.measuring import Measured
     from pytest_isolate.outcome import Outcome
     from pytest_isolate.reports import Phase
 
@@ -31,15 +32,16 @@ class Received:
         return found[-1] if found else None
 
 
-def received(item: pytest.Item, outcome: Outcome, *, controlled: bool) -> Received:
+def received(item: pytest.Item, outcome: Outcome, measured: Measured, *, controlled: bool) -> Received:
     """The messages of a run, taken apart.
 
+    :param measured: gets what the test covered.
     :param controlled: by xdist; see :func:`pytest_isolate.reports.unpack_warning`.
     """
     came = Received()
     for message in outcome.messages:
         try:
-            _take(item, came, message, controlled=controlled)
+            _take(item, came, measured, message, controlled=controlled)
         except Exception as error:  # noqa: BLE001 - whatever a test may have forged
             came.broken += f"a message out of the sandbox cannot be read ({error!r}): {str(message)[:500]}\n"
     extra = reports.properties(outcome)
@@ -64,13 +66,15 @@ def conclude(item: pytest.Item, came: Received, outcome: Outcome, unread: dict[s
     _add_details(came, outcome)
 
 
-def _take(item: pytest.Item, came: Received, message: Any, *, controlled: bool) -> None:
+def _take(item: pytest.Item, came: Received, measured: Measured, message: Any, *, controlled: bool) -> None:
     kind, data = message
     match kind:
         case "report":
             came.reports.append(reports.unpack(item, data))
         case "warning":
             came.warnings.append(reports.unpack_warning(data, controlled=controlled))
+        case "coverage":
+            measured.add(data)
         case "exit":
             came.interrupt = pytest.exit.Exception(str(data[0]), None if data[1] is None else int(data[1]))
         case "interrupt":

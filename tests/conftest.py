@@ -21,6 +21,8 @@ from pytest_isolate.session import Keeper
 pytest_plugins = ["pytester"]
 
 _REPOSITORY = Path(__file__).parent.parent
+#: Plugins of the environment that a run does without, but for the tests that :meth:`Project.load` them.
+_SLOW_TO_LOAD = ("anyio", "asyncio", "hypothesispytest")
 #: A delegated cgroup for all runs, where the user has none by itself: ``--isolate-cgroup``.
 CGROUP = os.environ.get("ISOLATE_CGROUP")
 _SKIPPED: pytest.StashKey[Counter[str]] = pytest.StashKey()
@@ -155,6 +157,8 @@ class Project:
         self.pytester = pytester
         self.path = pytester.path
         self.options: list[str] = [f"--isolate-cgroup={CGROUP}"] if CGROUP else []  #: what every run is given
+        for plugin in _SLOW_TO_LOAD:
+            self.options += ["-p", f"no:{plugin}"]
         # Installed, it is loaded by its entry point; and a plugin must not be loaded under two names.
         if not any(metadata.distributions(name="pytest-isolate-ns", path=[*sys.path, str(_REPOSITORY)])):
             self.options += ["-p", "pytest_isolate.pytest_plugin"]
@@ -162,6 +166,12 @@ class Project:
     def write(self, **files: str) -> None:
         """Python files, by name without ``.py``."""
         self.pytester.makepyfile(**files)
+
+    def load(self, *plugins: str) -> None:
+        """Let runs load these of the environment's plugins, which they otherwise do without."""
+        for plugin in plugins:
+            place = self.options.index(f"no:{plugin}")
+            del self.options[place - 1 : place + 1]
 
     def fake_keeper(self, *, run: str = "pass", check: str = "pass", init: str = "pass", **changes: str) -> None:
         """Replace the keeper by one that only forks.

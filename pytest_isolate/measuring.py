@@ -1,0 +1,195 @@
+"""Coverage across the border: what a test ran inside is added to what coverage.py measured outside.
+
+coverage.py is started in pytest's process, by pytest-cov or ``coverage run``, and its tracer goes on in the fork. What
+it finds it would write to a file, which vanishes with the sandbox. So in the child it is handed a :class:`Record` in
+place of that file; the record comes out as plain data, with what the test's own subprocesses and forks wrote to data
+files, and :class:`Measured` adds it to coverage's data when all tests have been run. A data file itself never comes
+out: it is a database that a test may have made, to be opened by nobody out here.
+
+coverage.py has no public way to do this. Private: ``Coverage._collector``, its ``use_data``, ``flush_data``,
+``covdata`` and ``static_context``; the same in 7.0 to 7.17.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+#: Line numbers, or pairs of them (an arc, from one line to the next) where branches are measured.
+Places = Iterable[Any]
+
+_LAST_LINE = 10_000_000  # of a file that is believed: coverage keeps a bit for each
+
+
+class Record:
+    """What was covered, by context and file. Takes from coverage's collector as its ``CoverageData`` would."""
+
+    def __init__(self) -> None:
+        self.contexts: dict[str, dict[str, set[Any]]] = {}
+        self.tracers: dict[str, str] = {}  #: files that a plugin of coverage measured (templates), and which
+        self.arcs = False  #: pairs of lines rather than lines
+        self._context = ""
+
+    def set_context(self, context: str | None) -> str | None:
+        """What follows belongs to ``context``; the one before."""
+        before, self._context = self._context, context or ""
+        return before
+
+    def add_lines(self, found: Mapping[str, Places]) -> None:
+        """Lines that ran, by file."""
+        files = self.contexts.setdefault(self._context, {})
+        for file, places in found.items():
+            files.setdefault(file, set()).update(places)
+
+    def add_arcs(self, found: Mapping[str, Places]) -> None:
+        """Arcs that were taken, by file."""
+        self.arcs = True
+        self.add_lines(found)
+
+    def add_file_tracers(self, tracers: Mapping[str, str]) -> None:
+        """Plugins that measured a file."""
+        self.tracers.update(tracers)
+
+    def add_file(self, data: Any) -> None:
+        """All of a data file, as a ``CoverageData`` that has read it."""
+        for context in data.measured_contexts():
+            data.set_query_context(context)
+            self.set_context(context)
+            for file in data.measured_files():
+                if data.has_arcs() and (arcs := data.arcs(file)):
+                    self.add_arcs({file: arcs})
+                elif lines := data.lines(file):
+                    self.add_lines({file: lines})
+                if tracer := data.file_tracer(file):
+                    self.add_file_tracers({file: tracer})
+
+    def plain(self) -> dict[str, object]:
+        """As plain data."""
+        contexts = {
+            context: {file: sorted(places) for file, places in files.items()}
+            for context, files in self.contexts.items()
+        }
+        return {"contexts": contexts, "tracers": self.tracers, "arcs": self.arcs}
+
+    def add_plain(self, message: Any) -> None:
+        """What :meth:`plain` made, of another record.
+
+        :raises Exception: ``ValueError``, ``TypeError``, ``KeyError``, ``AttributeError``, if it is not that.
+        """
+        for context, files in message["contexts"].items():
+            for file, places in files.items():
+                read = [_arc(place) for place in places] if message["arcs"] else [_line(place) for place in places]
+                self.set_context(context)
+                self.add_lines({file: read})
+        self.add_file_tracers({str(file): str(tracer) for file, tracer in message["tracers"].items()})
+        self.arcs = self.arcs or bool(message["arcs"])
+
+
+def _line(number: object) -> int:
+    if type(number) is not int or abs(number) > _LAST_LINE:
+        raise ValueError(f"{number!r} is no line number")
+    return number
+
+
+def _arc(pair: Any) -> tuple[int, int]:
+    first, second = pair
+    return _line(first), _line(second)
+
+
+class Measured:
+    """What all tests of a run covered in their sandboxes."""
+
+    def __init__(self) -> None:
+        self._record = Record()
+        self._coverage: Any = None
+
+    def before_fork(self) -> Any:
+        """The measurement that goes on in the fork, for :func:`forwarded`; None if there is none."""
+        coverage = _current()
+        if coverage is not None and coverage is not self._coverage:
+            # What has been collected so far would be looked through in each child.
+            coverage._collector.flush_data()
+        self._coverage = coverage
+        return coverage
+
+    def add(self, message: Any) -> None:
+        """What a test covered, as :func:`forwarded` sent it; errors as of :meth:`Record.add_plain`."""
+        self._record.add_plain(message)
+
+    def hand_over(self) -> None:
+        """Add all of it to coverage's data, while the measurement is still on."""
+        if self._coverage is None or not self._record.contexts:
+            return
+        record, self._record = self._record, Record()
+        data = self._coverage.get_data()
+        before = data._current_context  # what set_context() returns, since 7.16
+        for context, files in record.contexts.items():
+            data.set_context(context)
+            if record.arcs:
+                data.add_arcs(files)
+            else:
+                data.add_lines(files)
+        data.set_context(before)
+        data.add_file_tracers(record.tracers)
+
+
+@contextmanager
+def forwarded(coverage: Any, send: Callable[[object], None]) -> Iterator[None]:
+    """In the child: send what is covered meanwhile.
+
+    :param coverage: what :meth:`Measured.before_fork` returned.
+    """
+    if coverage is None:
+        yield
+        return
+    restarted = _current()
+    if restarted is not None and restarted is not coverage:
+        # patch = fork replaces the measurement in every fork; pytest-cov goes on with the one that it knows.
+        restarted.stop()
+        coverage.start()
+    collector = coverage._collector
+    own, pid = collector.covdata, os.getpid()
+    collector.use_data(Record(), collector.static_context)
+    collector.flush_data()  # the parent's, not ours to send
+    record = Record()
+    collector.use_data(record, collector.static_context)
+
+    def in_fork() -> None:  # one that the test makes writes a data file, as it would outside, if it is told to
+        # A new one: that of the parent forgets in a fork to say whether it holds arcs.
+        collector.use_data(type(own)(own.base_filename(), suffix=True), collector.static_context)
+        collector.covdata.set_context(record.set_context(None))
+
+    os.register_at_fork(after_in_child=in_fork)
+    there = _data_files(own)
+    try:
+        yield
+    finally:
+        if os.getpid() == pid:
+            try:
+                collector.flush_data()
+                for file in _data_files(own) - there:
+                    data = sys.modules["coverage"].CoverageData(file)
+                    data.read()
+                    record.add_file(data)
+                    data.close(force=True)
+                    os.unlink(file)  # not among the files that the test changed
+            except Exception as error:  # noqa: BLE001 - of sqlite, of coverage, of a test that removed the folder
+                warnings.warn(f"what this test covered is not complete: {error!r}", stacklevel=1)
+            send(("coverage", record.plain()))
+
+
+def _current() -> Any:
+    """The present measurement; not imported, as without it nothing is measured."""
+    kind = getattr(sys.modules.get("coverage"), "Coverage", None)
+    return None if kind is None else kind.current()
+
+
+def _data_files(data: Any) -> set[str]:
+    """Data files of other processes, beside coverage's own."""
+    names = glob.glob(f"{glob.escape(data.base_filename())}.*")
+    return {name for name in names if not name.endswith("-journal")}

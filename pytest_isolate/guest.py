@@ -18,8 +18,6 @@ from pytest_isolate import wire
 from pytest_isolate.native import Fd
 from pytest_isolate.spec import Spec
 
-Send = Callable[[object], None]
-
 #: Asks the child for the stacks of all its threads. A real-time signal that nobody is known to use.
 DUMP_SIGNAL = signal.SIGRTMAX - 3
 
@@ -30,10 +28,26 @@ class Frame(IntEnum):
     MESSAGE = 0  #: what the payload sent
     END = 1  #: the payload returned; content: None
     ERROR = 2  #: the payload raised; content: the traceback's text
+    ATTENDED = 3  #: somebody debugs it from now on; content: None
 
 
-def run(spec: Spec, body: Callable[[Send], None], channel: Fd, stacks: Fd) -> NoReturn:
-    """Run ``body(send)`` and end this process.
+class Line:
+    """What the payload has of the world outside."""
+
+    def __init__(self, channel: Fd) -> None:
+        self._channel = channel
+
+    def __call__(self, message: object) -> None:
+        """Pass plain data (JSON) to ``Outcome.messages``."""
+        wire.send(self._channel, [Frame.MESSAGE, message])
+
+    def attended(self) -> None:
+        """A debugger asks somebody at pytest's terminal: from now on Ctrl-C is for it, and there is no time-out."""
+        wire.send(self._channel, [Frame.ATTENDED, None])
+
+
+def run(spec: Spec, body: Callable[[Line], None], channel: Fd, stacks: Fd) -> NoReturn:
+    """Run ``body(line)`` and end this process.
 
     :param channel: where frames go. :param stacks: file for faulthandler's dumps, of a crash or on :data:`DUMP_SIGNAL`.
     """
@@ -45,7 +59,7 @@ def run(spec: Spec, body: Callable[[Send], None], channel: Fd, stacks: Fd) -> No
         faulthandler.enable(stacks)
         faulthandler.register(DUMP_SIGNAL, stacks, all_threads=True, chain=False)
         _set_environment(spec)
-        body(lambda message: wire.send(channel, [Frame.MESSAGE, message]))
+        body(Line(channel))
         _flush()
         wire.send(channel, [Frame.END, None])
         status = 0

@@ -7,17 +7,20 @@ import os
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from _pytest.runner import runtestprotocol  # no public way runs the three phases of an item; the same in 8.0, 9.0, 9.2
 
 from pytest_isolate import measuring, reports
 
+if TYPE_CHECKING:
+    from pytest_isolate.guest import Line
+
 Send = Callable[[object], None]
 
 
-def run(item: pytest.Item, failure: BaseException | None, coverage: Any, send: Send) -> None:
+def run(item: pytest.Item, failure: BaseException | None, coverage: Any, send: Line) -> None:
     """Run ``item`` and send what happens as pairs of a kind and its data.
 
     ``failure`` is what the set-up of its wider-scoped fixtures raised outside; it is raised anew where they would have
@@ -27,6 +30,7 @@ def run(item: pytest.Item, failure: BaseException | None, coverage: Any, send: S
     session, config = item.session, item.config
     _disown(item)
     _reroute(config, send)
+    config.pluginmanager.register(_Attendant(send), "isolate-attendant")
     _rearm_faulthandler(config)
     if failure is not None:
         _replay(item, failure)
@@ -52,6 +56,17 @@ def run(item: pytest.Item, failure: BaseException | None, coverage: Any, send: S
     for name, old in zip(("shouldstop", "shouldfail"), before, strict=True):
         if (new := getattr(session, name)) != old:
             send((name, new if isinstance(new, bool) else str(new)))
+
+
+class _Attendant:
+    """Tells when a debugger asks for somebody, be it by --pdb, --trace or ``breakpoint()``."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    @pytest.hookimpl
+    def pytest_enter_pdb(self) -> None:
+        self._line.attended()
 
 
 def _disown(item: pytest.Item) -> None:

@@ -170,7 +170,11 @@ class Isolation:
         session = item.session
         following = None if session.shouldfail or session.shouldstop else nextitem  # as pytest does (its issue 11706)
         hook = self._own_hook("pytest_runtest_teardown")
-        return reports.report_of(item, "teardown", hook, item=item, nextitem=following)
+        call = reports.call_of("teardown", hook, item=item, nextitem=following)
+        report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
+        if call.excinfo is not None and report.failed:  # for --pdb; of what failed inside, it was told inside
+            item.ihook.pytest_exception_interact(node=item, call=call, report=report)
+        return report
 
     def _own_hook(self, name: str) -> Callable[..., object]:
         """The hook's caller, of pytest's own plugins only."""

@@ -43,8 +43,6 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     settings = config.stash[options.SETTINGS]
     if settings.off:
         return "isolate: off (--isolate-off), all tests run in pytest's own process"
-    if (flag := _debugging(config)) is not None:
-        return f"isolate: off ({flag}), all tests run in pytest's own process"
     if not settings.everything or config.option.collectonly:
         return None
     if config.pluginmanager.hasplugin("dsession"):  # an xdist controller runs no tests
@@ -54,7 +52,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str] | None:
     settings = config.stash[options.SETTINGS]
-    specs = {spec for item in items if (spec := _spec(item))}
+    specs = {spec for item in items if (spec := options.spec_for(item))}
     if config.option.collectonly or not specs or config.pluginmanager.hasplugin("dsession"):
         return None
     lines = [] if settings.everything else [f"isolate: {_isolation(config).describe()}"]
@@ -65,9 +63,9 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
     tryfirst=True
 )  # before plugins that would run the test in this process, such as one that reruns failures
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    if (spec := _spec(item)) is None:
+    if (spec := options.spec_for(item)) is None:
         return None
-    ahead = None if nextitem is None else _spec(nextitem)
+    ahead = None if nextitem is None else options.spec_for(nextitem)
     _isolation(item.config).protocol(item, nextitem, spec, ahead)
     return True
 
@@ -117,15 +115,3 @@ def _isolation(config: pytest.Config) -> Isolation:
 
         config.stash[_ISOLATION] = isolation = Isolation(config)
     return isolation
-
-
-def _spec(item: pytest.Item) -> Any:
-    return None if _debugging(item.config) is not None else options.spec_for(item)
-
-
-def _debugging(config: pytest.Config) -> str | None:
-    """The option that needs the test in the process that has the terminal, if there is one."""
-    for option, flag in (("usepdb", "--pdb"), ("trace", "--trace")):
-        if config.getoption(option, default=None):
-            return flag
-    return None

@@ -19,7 +19,7 @@ from pytest_isolate import cgroups, guest, native, planning, scratch
 from pytest_isolate.builder import Builder, Sandbox
 from pytest_isolate.degrade import Degraded, degraded
 from pytest_isolate.errors import SetupError, UnsupportedError
-from pytest_isolate.guest import Send
+from pytest_isolate.guest import Line
 from pytest_isolate.native import Entry, Fd, Forker
 from pytest_isolate.outcome import Change, Outcome, Usage
 from pytest_isolate.plan import Clone, Plan
@@ -30,7 +30,7 @@ from pytest_isolate.watch import Run
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11; installed wherever types are checked
 
-__all__ = ["Keeper", "Send"]
+__all__ = ["Keeper", "Line"]
 
 _AS_ASKED = Degraded()
 _DEPTH = 2  # sandboxes ready: one to hand out while the next is being built
@@ -115,10 +115,10 @@ class Keeper:
         self._builder.prepare(number, _DEPTH)
         return self._builder.settle()
 
-    def run(self, spec: Spec, body: Callable[[Send], None], *, ahead: Spec | None = None) -> Outcome:
-        """Fork ``body(send)`` into a fresh sandbox and wait for its end.
+    def run(self, spec: Spec, body: Callable[[Line], None], *, ahead: Spec | None = None) -> Outcome:
+        """Fork ``body(line)`` into a fresh sandbox and wait for its end.
 
-        :param body: what to run. ``send`` passes plain data (JSON) to ``Outcome.messages``.
+        :param body: what to run; :class:`~pytest_isolate.guest.Line` passes plain data to ``Outcome.messages``.
         :param ahead: the spec of the run after this one, if it is known, so that its sandbox is built meanwhile.
         :raises UnsupportedError: the host can't enforce ``spec``.
         :raises SetupError: the sandbox could not be built, or it broke while the test ran.
@@ -205,7 +205,7 @@ class Keeper:
     def _arm_builder(self) -> None:
         self._builder.clean_up_after(self.tree.cleanup, [self.host.scratch] if self.host.scratch else [])
 
-    def _start(self, spec: Spec, plan: Plan, body: Callable[[Send], None], sandbox: Sandbox) -> Run:
+    def _start(self, spec: Spec, plan: Plan, body: Callable[[Line], None], sandbox: Sandbox) -> Run:
         os.ftruncate(self._stacks, 0)
         os.lseek(self._stacks, 0, os.SEEK_SET)
         for stream in (sys.stdout, sys.stderr):

@@ -16,6 +16,7 @@ from typing import Protocol
 from pytest_isolate import native, wire
 from pytest_isolate.guest import DUMP_SIGNAL, Frame
 from pytest_isolate.native import Fd
+from pytest_isolate.terminal import Terminal
 
 _PIECE = 1 << 20
 _STACKS_SECONDS = 1.0  # patience for faulthandler's dump; it takes milliseconds
@@ -59,15 +60,25 @@ class Run:
     init_died: bool = False
     killed: bool = False  #: by us
     processes: tuple[str, ...] = ()
+    terminal: Terminal | None = None  #: of somebody who debugs the test
     _frames: wire.Reader = field(default_factory=wire.Reader)
 
     def wait(self) -> None:
         """Until the child has ended, by itself or at its deadline; then all that it sent has been taken."""
+        try:
+            self._watch()
+        finally:
+            if self.terminal is not None:
+                self.terminal.give_back()
+
+    def _watch(self) -> None:
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)
         poll.register(self.pidfd, select.POLLIN)
         deadline = None if self.timeout is None else self.started + self.timeout
         while self.status is None:
+            if self.terminal is not None:
+                deadline = None
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             ready = poll.poll(None if left is None else left * 1000 + 1)
             if not ready and deadline is not None and time.monotonic() >= deadline:
@@ -111,6 +122,9 @@ class Run:
                 self.complete = True
             case [Frame.ERROR, str(text)]:
                 self.error = text
+            case [Frame.ATTENDED, _] if self.terminal is None:
+                with contextlib.suppress(OSError, ValueError):  # nobody is there
+                    self.terminal = Terminal(self.pidfd)
             case _:  # not of our making: the test wrote to our descriptor
                 pass
 

@@ -304,13 +304,6 @@ def test_off_runs_tests_in_process_and_the_header_says_so(project: Project) -> N
     result.stdout.fnmatch_lines(["isolate: off (--isolate-off), all tests run in pytest's own process"])
 
 
-@pytest.mark.parametrize("option", ["--pdb", "--trace"])
-def test_a_debugger_gets_the_test_in_process_and_the_header_says_so(project: Project, option: str) -> None:
-    project.write(test_it="def test_it(): pass")
-    result = project.isolated(option, "--collect-only")
-    result.stdout.fnmatch_lines([f"isolate: off ({option}), all tests run in pytest's own process"])
-
-
 def test_the_header_tells_what_is_in_force_after_collection_if_a_test_is_marked(project: Project) -> None:
     project.write(test_it="import pytest\n@pytest.mark.isolate\ndef test_it(): pass", test_other="def test_it(): pass")
     lines = project.run().outlines

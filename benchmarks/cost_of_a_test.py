@@ -1,14 +1,14 @@
 """What a test costs: plain, in a bare fork, under pytest-forked and isolated, in one run whose rounds are interleaved.
 
-    python benchmarks/cost_of_a_test.py [--tests 200] [--rounds 5] [--parents 60 200] [--workers 1 2] [--ways fork isolate]
+    python benchmarks/cost_of_a_test.py [--tests 200] [--rounds 5] [--parents 60 200] [--workers 1 2]
 
 Each round starts pytest once per way and row, in turn, so that what else the machine does falls on all of them. The
 figures are medians over the rounds; ratios to the bare fork of the same row are what tells, not the milliseconds. The
 floor is a plugin of twenty lines that forks each test and sends its reports through a pipe, with nothing round it.
 
 As root it measures root, and by ``.ci/as-user python benchmarks/cost_of_a_test.py`` an unprivileged user.
-pytest-forked is measured where it is installed, or given by ``--forked FOLDER`` (``pip install --no-deps --target FOLDER
-pytest-forked py``).
+pytest-forked is measured where it is installed, or given by ``--forked FOLDER``, which ``pip install --no-deps --target
+FOLDER pytest-forked py`` fills.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 FLOOR = """
@@ -55,7 +56,7 @@ def pytest_runtest_protocol(item, nextitem):
     return True
 """
 
-#: Reports of pytest 9.2 hold what pytest-forked (1.6.0) cannot marshal: every test fails. Without that it can be measured.
+#: Reports of pytest 9.2 hold what pytest-forked (1.6.0) cannot marshal, and every test fails. Without that it works.
 FORKED = """
 import pytest_forked
 
@@ -163,7 +164,7 @@ def run(folder: Path, row: Row, options: list[str], path: list[str]) -> Figures:
         sys.exit(f"{' '.join(command)}\n{result.stdout[-3000:]}{result.stderr[-3000:]}")
     record = json.loads(clock.read_text())
     ends = record["ends"]
-    steps = [later - earlier for earlier, later in zip(ends, ends[1:], strict=False)] or [0.0]
+    steps = [later - earlier for earlier, later in pairwise(ends)] or [0.0]
     tenth = max(1, len(steps) // 10)
     return Figures(
         wall=ends[-1] - (record["start"] or ends[:1])[0],
@@ -174,7 +175,9 @@ def run(folder: Path, row: Row, options: list[str], path: list[str]) -> Figures:
     )
 
 
-def measure(rows: list[Row], ways: list[str], rounds: int, options: list[str], path: list[str]) -> list[dict[str, object]]:
+def measure(
+    rows: list[Row], ways: list[str], rounds: int, options: list[str], path: list[str]
+) -> list[dict[str, object]]:
     """One record per row and way."""
     found: dict[tuple[Row, str], list[Figures]] = {(row, way): [] for row in rows for way in ["start", *ways]}
     with tempfile.TemporaryDirectory() as name:
@@ -188,9 +191,9 @@ def measure(rows: list[Row], ways: list[str], rounds: int, options: list[str], p
             (folder / f"{module}.py").write_text(text)
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-            for row, way in found:
+            for (row, way), figures in found.items():
                 arguments = ["-k", "[7]"] if way == "start" else [*WAYS[way], *(options if "isolate" in way else [])]
-                found[row, way].append(run(folder, row, arguments, path))
+                figures.append(run(folder, row, arguments, path))
     return [record(row, way, found) for row, way in found if way != "start"]
 
 
@@ -212,7 +215,7 @@ def record(row: Row, way: str, found: dict[tuple[Row, str], list[Figures]]) -> d
     made |= {name: round(value * 1000, 2) for name, value in zip(names, mine, strict=True)}
     floor = figures("fork") if (row, "fork") in found else (0.0, 0.0, 0.0)
     for name, value, base in zip(names, mine, floor, strict=True):
-        made[f"× {name[:-3]}"] = round(value / base, 2) if base > 0 else None
+        made[f"x {name[:-3]}"] = round(value / base, 2) if base > 0 else None
     made["drift"] = round(median(way, "drift"), 2)
     peak = median(way, "peak")
     made["peak MB"] = round(peak / 2**20, 1) if peak else None

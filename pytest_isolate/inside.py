@@ -20,17 +20,16 @@ if TYPE_CHECKING:
 Send = Callable[[object], None]
 
 
-def run(item: pytest.Item, failure: BaseException | None, coverage: Any, send: Line) -> None:
+def run(item: pytest.Item, failure: BaseException | None, coverage: Any, messenger: Messenger, send: Line) -> None:
     """Run ``item`` and send what happens as pairs of a kind and its data.
 
     ``failure`` is what the set-up of its wider-scoped fixtures raised outside; it is raised anew where they would have
     been set up, so that it falls in the same place among the hooks of other plugins as in a plain run. ``coverage`` is
-    the measurement in progress, for :func:`pytest_isolate.measuring.forwarded`.
+    the measurement in progress, for :func:`pytest_isolate.measuring.forwarded`. ``messenger`` has been registered.
     """
     session, config = item.session, item.config
     _disown(item)
-    _reroute(config, send)
-    config.pluginmanager.register(_Attendant(send), "isolate-attendant")
+    messenger.take_over(send)
     _rearm_faulthandler(config)
     if failure is not None:
         _replay(item, failure)
@@ -58,17 +57,6 @@ def run(item: pytest.Item, failure: BaseException | None, coverage: Any, send: L
             send((name, new if isinstance(new, bool) else str(new)))
 
 
-class _Attendant:
-    """Tells when a debugger asks for somebody, be it by --pdb, --trace or ``breakpoint()``."""
-
-    def __init__(self, line: Line) -> None:
-        self._line = line
-
-    @pytest.hookimpl
-    def pytest_enter_pdb(self) -> None:
-        self._line.attended()
-
-
 def _disown(item: pytest.Item) -> None:
     """Leave the clean-up of what was set up outside to the process that did it.
 
@@ -80,28 +68,41 @@ def _disown(item: pytest.Item) -> None:
         finalizers.clear()
 
 
-def _reroute(config: pytest.Config, send: Send) -> None:
-    """Send each logged report to the parent instead of to the plugins of this process.
+class Messenger:
+    """The plugin that tells the parent of each report, and when a debugger asks for somebody.
 
-    Whoever is told of a report here (terminal, junitxml, xdist's worker, which has the controller's
-    socket) would be told twice. Proxies of
-    ``item.ihook`` share the caller's list, so that emptying it reaches them all. Private: ``HookCaller._hookimpls``,
-    pluggy 1.3 to 1.7.
+    Registered before the first fork, and idle in the parent: registering takes pluggy longer than an empty test does.
     """
-    owner = os.getpid()
 
-    class Sender:
-        """The one plugin that hears of reports."""
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._line: Line | None = None
+        self._owner = 0
 
-        @pytest.hookimpl
-        def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-            if os.getpid() != owner:  # the test forked, and its child came out of the test function
-                os._exit(1)
-            send(("report", reports.pack(config, report)))
+    def take_over(self, line: Line) -> None:
+        """Let each logged report go to the parent instead of to the plugins of this process.
 
-    caller: Any = config.hook.pytest_runtest_logreport
-    caller._hookimpls.clear()
-    config.pluginmanager.register(Sender(), "isolate-sender")
+        Whoever is told of a report here (terminal, junitxml, xdist's worker, which has the controller's socket) would
+        be told twice. Proxies of ``item.ihook`` share the caller's list, so that emptying it reaches them all. Private:
+        ``HookCaller._hookimpls``, pluggy 1.3 to 1.7.
+        """
+        self._line, self._owner = line, os.getpid()
+        caller: Any = self._config.hook.pytest_runtest_logreport
+        caller._hookimpls[:] = [each for each in caller._hookimpls if each.plugin is self]
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if self._line is None:
+            return
+        if os.getpid() != self._owner:  # the test forked, and its child came out of the test function
+            os._exit(1)
+        self._line(("report", reports.pack(self._config, report)))
+
+    @pytest.hookimpl
+    def pytest_enter_pdb(self) -> None:
+        """Be it by --pdb, --trace or ``breakpoint()``."""
+        if self._line is not None:
+            self._line.attended()
 
 
 @contextlib.contextmanager

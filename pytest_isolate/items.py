@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 SESSION_INPUT = "isolate_session"
 
 _TEMPORARY = {"tmp_path", "tmpdir", "tmp_path_factory", "tmpdir_factory"}
+_SKIPPING = ("skip", "skipif", "xfail")  #: marks that pytest looks at in the set-up
 _NOT_RUN = (pytest.skip.Exception, pytest.xfail.Exception)
 
 
@@ -48,6 +49,9 @@ class Isolation:
         self._worker: dict[str, Any] | None = getattr(config, "workerinput", None)
         self._pid = os.getpid()
         self._measured = measuring.Measured()
+        self._messenger = inside.Messenger(config)
+        config.pluginmanager.register(self._messenger, "isolate-messenger")
+        self._callers: dict[tuple[str, bool], tuple[set[object], Callable[..., object]]] = {}
 
     @cached_property
     def _keeper(self) -> Keeper | UnsupportedError:
@@ -101,7 +105,7 @@ class Isolation:
 
     def _phases(self, item: pytest.Item, nextitem: pytest.Item | None, spec: Spec, ahead: Spec | None) -> None:
         lack = self._lack(spec)
-        setup = self._wider_setup(item, lack)
+        setup = self._wider_setup(item, nextitem, lack)
         raised = None if setup.excinfo is None else setup.excinfo.value
         if lack is not None and raised is lack:
             self._without_sandbox(item, nextitem, self._refusal(item, lack))
@@ -113,6 +117,7 @@ class Isolation:
         try:
             outcome = self._run(item, spec, ahead, raised)
         except (SetupError, UnsupportedError) as error:
+            self._settle(item)
             self._without_sandbox(item, nextitem, self._refusal(item, error))
             return
         self._report(item, nextitem, outcome)
@@ -137,16 +142,24 @@ class Isolation:
         item.ihook.pytest_runtest_logreport(report=setup)
         item.ihook.pytest_runtest_logreport(report=self._wider_teardown(item, nextitem))
 
-    def _wider_setup(self, item: pytest.Item, lack: UnsupportedError | None) -> pytest.CallInfo[object]:
+    def _wider_setup(
+        self, item: pytest.Item, nextitem: pytest.Item | None, lack: UnsupportedError | None
+    ) -> pytest.CallInfo[object]:
         """Do out here what belongs out here of the set-up phase, unless ``lack`` says that it would be in vain.
 
         pytest's own hooks of the phase are run, for their skip marks, captured output and logs, but no others: those of
-        conftest files and plugins run inside, round the item's own set-up, and must not run twice.
+        conftest files and plugins run inside, round the item's own set-up, and must not run twice. Where all has been
+        set up by a test before, and stays, only those are run that tell of what went wrong in this process meanwhile.
         """
         if _TEMPORARY.intersection(getattr(item, "fixturenames", ())) and hasattr(self._config, "_tmp_path_factory"):
             # One base for the session; made inside, each test would make its own. Private: no public way in 8.0 to 9.2.
             self._config._tmp_path_factory.getbasetemp()
 
+        if lack is None and _stands(item) and _stays(item, nextitem):
+            return reports.call_of("setup", self._own_hook("pytest_runtest_setup", watching=True), item=item)
+        return self._whole_setup(item, lack)
+
+    def _whole_setup(self, item: pytest.Item, lack: UnsupportedError | None) -> pytest.CallInfo[object]:
         def setup() -> None:
             __tracebackhide__ = True
             if lack is not None:
@@ -176,12 +189,25 @@ class Isolation:
             item.ihook.pytest_exception_interact(node=item, call=call, report=report)
         return report
 
-    def _own_hook(self, name: str) -> Callable[..., object]:
-        """The hook's caller, of pytest's own plugins only."""
+    def _settle(self, item: pytest.Item) -> None:
+        """Make up for a set-up that was left out: there is something to tear down after all."""
+        if item not in item.session._setupstate.stack:
+            self._whole_setup(item, None)
+
+    def _own_hook(self, name: str, *, watching: bool = False) -> Callable[..., object]:
+        """The hook's caller, of pytest's own plugins only, or of those alone that watch this process."""
         manager = self._config.pluginmanager
-        contexts = manager.get_plugin("_cov_contexts")  # pytest-cov's: names the test that what follows is covered by
-        others = [plugin for plugin in manager.get_plugins() if not _is_pytests(plugin) and plugin is not contexts]
-        return manager.subset_hook_caller(name, others)
+        plugins = manager.get_plugins()
+        known, caller = self._callers.get((name, watching), (None, None))
+        if caller is None or known != plugins:
+            wanted = _watches if watching else _is_pytests
+            contexts = manager.get_plugin(
+                "_cov_contexts"
+            )  # pytest-cov's: names the test that what follows is covered by
+            others = [plugin for plugin in plugins if not wanted(plugin) and plugin is not contexts]
+            caller = manager.subset_hook_caller(name, others)
+            self._callers[name, watching] = plugins, caller
+        return caller
 
     def _run(self, item: pytest.Item, spec: Spec, ahead: Spec | None, failure: BaseException | None) -> Outcome:
         # pytest-timeout's alarm would go off in our waiting; the sandbox's own time-out stands for it.
@@ -193,7 +219,9 @@ class Isolation:
             faulthandler.cancel_dump_traceback_later()  # would show this process waiting; the child starts it anew
         assert not isinstance(self._keeper, UnsupportedError)
         coverage = self._measured.before_fork()
-        return self._keeper.run(spec, lambda send: inside.run(item, failure, coverage, send), ahead=ahead)
+        return self._keeper.run(
+            spec, lambda line: inside.run(item, failure, coverage, self._messenger, line), ahead=ahead
+        )
 
     def _report(self, item: pytest.Item, nextitem: pytest.Item | None, outcome: Outcome) -> None:
         came = verdict.received(item, outcome, self._measured, controlled=self._worker is not None)
@@ -211,8 +239,11 @@ class Isolation:
             setattr(item.session, name, value)
         if came.interrupt is not None:
             raise came.interrupt
-        report = self._wider_teardown(item, nextitem)
-        item.ihook.pytest_runtest_logreport(report=report if teardown is None else verdict.joined(teardown, report))
+        if teardown is None or not _stays(item, nextitem):
+            self._settle(item)
+            report = self._wider_teardown(item, nextitem)
+            teardown = report if teardown is None else verdict.joined(teardown, report)
+        item.ihook.pytest_runtest_logreport(report=teardown)
 
     def _unread_output(self) -> dict[str, str]:
         """What the child wrote and did not read back: all of the phase in which it died.
@@ -228,9 +259,40 @@ class Isolation:
         return {"stdout": out, "stderr": err}
 
 
+def _module_of(plugin: object) -> str:
+    return str(getattr(plugin, "__name__", None) or type(plugin).__module__)
+
+
 def _is_pytests(plugin: object) -> bool:
-    name = getattr(plugin, "__name__", None) or type(plugin).__module__
-    return str(name).partition(".")[0] == "_pytest"
+    return _module_of(plugin).partition(".")[0] == "_pytest"
+
+
+def _watches(plugin: object) -> bool:
+    """Whether it warns in each phase of exceptions that nobody could catch: in ``__del__``, and in threads."""
+    return _module_of(plugin) in {"_pytest.unraisableexception", "_pytest.threadexception"}
+
+
+def _stands(item: pytest.Item) -> bool:
+    """Whether all that the item needs out here has been set up by a test before, and nothing may keep it from running.
+
+    Private: ``FixtureDef.cached_result``, the same in 8.0, 9.0, 9.2.
+    """
+    if [*item.session._setupstate.stack] != item.listchain()[:-1] or any(name in item.keywords for name in _SKIPPING):
+        return False
+    given = getattr(getattr(item, "callspec", None), "params", {})  # another parameter is another value
+    for name in _wider_fixtures(item):
+        result = item._fixtureinfo.name2fixturedefs[name][-1].cached_result  # type: ignore[attr-defined]
+        if name in given or result is None or result[2] is not None:
+            return False
+    return True
+
+
+def _stays(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+    """Whether all that is set up out here is needed by ``nextitem``, too."""
+    session = item.session
+    stack = [*session._setupstate.stack]
+    stopping = session.shouldfail or session.shouldstop
+    return nextitem is not None and not stopping and nextitem.listchain()[: len(stack)] == stack
 
 
 def _wider_fixtures(item: pytest.Item) -> list[str]:

@@ -297,3 +297,27 @@ def test_the_base_of_temporary_folders_is_the_same_for_all_tests(project: Projec
     assert [record["sections"][0] for record in records if record["outcome"] == "failed"] == [
         ["Captured stdout call", "base\n"]
     ] * 2
+
+
+def test_a_session_that_stops_in_the_middle_of_a_module_tears_it_down_with_output_and_log(project: Project) -> None:
+    project.write(
+        test_it="""
+        import logging, pytest
+
+        @pytest.fixture(scope="module", autouse=True)
+        def server():
+            yield
+            print("stopped")
+            logging.getLogger().warning("logged")
+
+        def test_first(): pass
+        def test_second(): assert False
+        def test_third(): pass
+        """
+    )
+    records = project.compared("-x")
+    assert [record["test"] for record in records if record["when"] == "call"] == [
+        "test_it.py::test_first",
+        "test_it.py::test_second",
+    ]
+    assert [name for name, _ in records[-1]["sections"]] == ["Captured stdout teardown", "Captured log teardown"]

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pytest_isolate import native
+from pytest_isolate import native, processes
 from pytest_isolate.errors import SetupError
 from pytest_isolate.native import Fd
 from pytest_isolate.plan import Plan, Step
@@ -81,27 +81,11 @@ class Builder:
             still be there.
         :raises SetupError: if the program can't be started.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket = ours
         self._plans: list[Plan] = []  # number - 1 is the index
         self.last = first - 1  #: number of the last sandbox that it handed out
-        keeper = native.pidfd_open(os.getpid())
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        # 3 and 4 are where builder.c expects them. First out of the way of each other, then there.
-        actions = [(os.POSIX_SPAWN_DUP2, fd, high) for fd, high in ((theirs.fileno(), 1000), (keeper, 1001))]
-        actions += [(os.POSIX_SPAWN_DUP2, 1000, 3), (os.POSIX_SPAWN_DUP2, 1001, 4)]
-        actions += [(os.POSIX_SPAWN_CLOSE, 1000), (os.POSIX_SPAWN_CLOSE, 1001)]  # type: ignore[list-item]
-        actions += [(os.POSIX_SPAWN_DUP2, null, stdio) for stdio in range(3)]
-        try:
-            self.pid = os.posix_spawn(
-                native.BUILDER, ["isolate-builder", str(first), f"for={os.getpid()}"], {}, file_actions=actions
-            )
-        except OSError as error:
-            raise SetupError("start the builder", str(native.BUILDER), error.errno or 0) from error
-        finally:
-            theirs.close()
-            os.close(keeper)
-            os.close(null)
+        self.pid, self._socket = processes.start(
+            "builder", str(native.BUILDER), ["isolate-builder", str(first), f"for={os.getpid()}"], {}
+        )
 
     def fileno(self) -> int:
         """The control socket, which must not reach a test."""

@@ -15,6 +15,7 @@ from posix import _exit  # not os's, which coverage.py replaces by one that writ
 from typing import NoReturn
 
 from pytest_isolate import wire
+from pytest_isolate.errors import SetupError
 from pytest_isolate.native import Fd
 from pytest_isolate.spec import Spec
 
@@ -29,6 +30,7 @@ class Frame(IntEnum):
     END = 1  #: the payload returned; content: None
     ERROR = 2  #: the payload raised; content: the traceback's text
     ATTENDED = 3  #: somebody debugs it from now on; content: None
+    REFUSED = 4  #: the sandbox could not be completed; content: step, target, errno and remedy of a SetupError
 
 
 class Line:
@@ -46,9 +48,10 @@ class Line:
         wire.send(self._channel, [Frame.ATTENDED, None])
 
 
-def run(spec: Spec, body: Callable[[Line], None], channel: Fd, stacks: Fd) -> NoReturn:
+def run(spec: Spec, body: Callable[[Line], None], channel: Fd, stacks: Fd, complete: Callable[[], None]) -> NoReturn:
     """Run ``body(line)`` and end this process.
 
+    :param complete: what is left to do to the sandbox from inside; may raise SetupError.
     :param channel: where frames go. :param stacks: file for faulthandler's dumps, of a crash or on :data:`DUMP_SIGNAL`.
     """
     status = 1
@@ -59,10 +62,13 @@ def run(spec: Spec, body: Callable[[Line], None], channel: Fd, stacks: Fd) -> No
         faulthandler.enable(stacks)
         faulthandler.register(DUMP_SIGNAL, stacks, all_threads=True, chain=False)
         _set_environment(spec)
+        complete()
         body(Line(channel))
         _flush()
         wire.send(channel, [Frame.END, None])
         status = 0
+    except SetupError as error:
+        wire.send(channel, [Frame.REFUSED, [error.step, error.target, error.errno, error.remedy]])
     except BaseException:  # noqa: BLE001 - whatever it is, it must be told outside, and must not unwind into pytest's frames
         _flush()
         with suppress(OSError):

@@ -25,7 +25,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_isolate import inside, measuring, options, reports, verdict
+from pytest_isolate.cgroups.names import session_name
 from pytest_isolate.errors import SetupError, UnsupportedError
+from pytest_isolate.listeners import COOKIE
 from pytest_isolate.session import Keeper
 
 if TYPE_CHECKING:
@@ -57,11 +59,13 @@ class Isolation:
     def _keeper(self) -> Keeper | UnsupportedError:
         """The keeper, or why this host can have none."""
         worker = self._worker or {}
+        session = worker.get(SESSION_INPUT) or session_name()
+        os.environ[COOKIE] = session
         try:
             return Keeper(
                 cgroup=self._settings.cgroup,
                 worker=worker.get("workerid", "main"),
-                session=worker.get(SESSION_INPUT),
+                session=session,
                 degrade=self._settings.unsupported == "degrade",
             )
         except UnsupportedError as error:
@@ -83,6 +87,12 @@ class Isolation:
     def hand_over_coverage(self) -> None:
         """Add what the tests covered to coverage's data. For the end of ``pytest_runtestloop``."""
         self._measured.hand_over()
+
+    def look_again(self) -> None:
+        """What this session's processes serve may have changed."""
+        keeper = vars(self).get("_keeper")
+        if isinstance(keeper, Keeper):
+            keeper.look_again()
 
     def close(self) -> None:
         """End the keeper, if there is one."""

@@ -59,11 +59,21 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
     return lines + _isolation(config).not_in_force(specs)
 
 
+@pytest.hookimpl(tryfirst=True)  # whoever does the set-up ends the calls
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
+    _look_again(request.config, fixturedef)
+
+
+def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
+    _look_again(request.config, fixturedef)
+
+
 @pytest.hookimpl(
     tryfirst=True
 )  # before plugins that would run the test in this process, such as one that reruns failures
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     if (spec := options.spec_for(item)) is None:
+        _look_again(item.config)
         return None
     ahead = None if nextitem is None else options.spec_for(nextitem)
     _isolation(item.config).protocol(item, nextitem, spec, ahead)
@@ -115,3 +125,9 @@ def _isolation(config: pytest.Config) -> Isolation:
 
         config.stash[_ISOLATION] = isolation = Isolation(config)
     return isolation
+
+
+def _look_again(config: pytest.Config, fixturedef: pytest.FixtureDef[Any] | None = None) -> None:
+    """A fixture that is shared by tests, or a test in this process, may start or end a server."""
+    if (fixturedef is None or fixturedef.scope != "function") and _ISOLATION in config.stash:
+        config.stash[_ISOLATION].look_again()

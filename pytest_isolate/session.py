@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ from pytest_isolate.builder import Builder, Sandbox
 from pytest_isolate.degrade import Degraded, degraded
 from pytest_isolate.errors import SetupError, UnsupportedError
 from pytest_isolate.guest import Line
+from pytest_isolate.host_ports import Door, HostPorts
+from pytest_isolate.listeners import Lookup
 from pytest_isolate.native import Entry, Fd, Forker
 from pytest_isolate.outcome import Change, Outcome, Usage
 from pytest_isolate.plan import Clone, Plan
@@ -71,6 +73,8 @@ class Keeper:
             self._forker = Forker()
             self._builder = Builder()
             undo.callback(self._close_builder)
+            self._host_ports = HostPorts(Lookup(cgroups.first_process(session), session))
+            undo.callback(self._host_ports.close)
             self.tree = cgroups.find(session=session, worker=worker, given=cgroup)
             undo.callback(self.tree.close)
             self.host = probe(self._attempt, important=(os.getcwd(), *places))
@@ -101,6 +105,10 @@ class Keeper:
         """Names of what works here: ``sandbox``, features of the host, and cgroup controllers."""
         sandbox = {"sandbox"} if self.host.sandbox else set()
         return self.host.capabilities() | self.tree.controllers | sandbox
+
+    def look_again(self) -> None:
+        """Servers of this session may have come or gone since the last run: ``host_ports`` asks anew."""
+        self._host_ports.look_again()
 
     def check(self, spec: Spec) -> None:
         """:raises UnsupportedError: if this host can't enforce ``spec`` (never when degrading)."""
@@ -210,12 +218,13 @@ class Keeper:
         os.lseek(self._stacks, 0, os.SEEK_SET)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()  # else the child's copy of the buffer would come out twice
+        doors = self._host_ports.doors(spec) if plan.join & Clone.NEWNET else ()
         reader, writer = os.pipe()
         as_run = self._as_run(spec)
         entry = Entry(
             init_pidfd=sandbox.init_pidfd,
             attach=sandbox.attach,
-            close=self._secrets(sandbox, reader),
+            close=self._secrets(sandbox, reader, doors),
             cwd=os.getcwd(),
             cores=as_run.cores,
             rlimits=as_run.rlimits(),
@@ -228,7 +237,8 @@ class Keeper:
             os.close(writer)
             raise
         if pid == 0:
-            guest.run(spec, body, Fd(writer), self._stacks)
+            init = 1 if plan.join & Clone.NEWPID else sandbox.init_pid
+            guest.run(spec, body, Fd(writer), self._stacks, lambda: self._host_ports.open(doors, init))
         os.close(writer)
         return Run(
             pid=pid,
@@ -242,13 +252,15 @@ class Keeper:
             timeout=spec.limits.timeout,
         )
 
-    def _secrets(self, sandbox: Sandbox, reader: int) -> tuple[Fd, ...]:
+    def _secrets(self, sandbox: Sandbox, reader: int, doors: Sequence[Door]) -> tuple[Fd, ...]:
         """Descriptors that lead out of the sandbox, or to the builder, and must not reach the test."""
         scratch_fd = [] if sandbox.scratch is None else [sandbox.scratch]
-        return (Fd(self._builder.fileno()), Fd(reader), sandbox.init_pidfd, *sandbox.attach, *scratch_fd)
+        forwarder = self._host_ports.fileno()  # where there are doors, the child uses and closes it
+        ports = [] if doors or forwarder is None else [Fd(forwarder)]
+        return (Fd(self._builder.fileno()), Fd(reader), sandbox.init_pidfd, *sandbox.attach, *scratch_fd, *ports)
 
     def _outcome(self, spec: Spec, plan: Plan, run: Run, sandbox: Sandbox) -> Outcome:
-        if trouble := self._forker.trouble():
+        if trouble := self._forker.trouble() or run.refused:
             raise trouble
         if run.init_died:
             raise SetupError(

@@ -47,6 +47,8 @@ class Spec:
 
     limits: Limits = field(default_factory=Limits)
     network: str = "none"  #: "none" or "host"
+    #: TCP ports of the host's loopback to reach, beside those that the session's own processes serve; None closes all
+    host_ports: tuple[int, ...] | None = ()
     hostname: str = "isolated"
     user: str = "same"  #: "same" or "root"
     writable: tuple[str, ...] = ()  #: absolute paths bound through to the host
@@ -140,8 +142,8 @@ KEYS: Mapping[str, Key] = {
         Key("network", _network, '"none", a network of its own with loopback only (default), or "host"'),
         Key(
             "host_ports",
-            _later('leave it out, or write network="host" where the test needs a server on the host\'s loopback.'),
-            "TCP ports of the host's loopback to reach (not in this release)",
+            _one("host_ports", values.ports),
+            "TCP ports of the host's loopback to reach, beside the session's own; or session (default), or none",
         ),
         Key(
             "image",
@@ -199,6 +201,11 @@ def conflict(spec: Spec) -> tuple[str, str] | None:
         return (
             "swap",
             f'swap="{swap}" comes on top of memory, and no memory is set; write memory=... too, or leave swap out.',
+        )
+    if spec.network == "host" and spec.host_ports is None:
+        return (
+            "host_ports",
+            'host_ports="none" cannot hold beside network="host", which has all of them; leave one of the two out.',
         )
     return None
 

@@ -34,6 +34,7 @@ _SECONDS = {
     "h": Fraction(3600),
 }
 _LARGEST = (1 << 63) - 1  #: the kernel counts bytes in a signed 64-bit integer
+_LAST_PORT = 65535
 _LONGEST = 10**9  #: seconds, some 30 years: a deadline is never so far off that a clock's arithmetic overflows
 
 
@@ -180,6 +181,36 @@ def count(value: object, least: int = 1) -> int:
     if number is None or number < least:
         raise ValueError(f"allowed is a whole number of at least {least}.")
     return number
+
+
+def ports(value: object) -> tuple[int, ...] | None:
+    """TCP ports, sorted: from one or several, or ``"session"`` for no more than the session's own; None is ``"none"``.
+
+    On the command line and in the ini file even a single word comes as a list.
+    """
+    rule = 'allowed is "session", "none", or TCP ports from 1 to 65535 as in [5432, 6379]'
+    listed = [value] if isinstance(value, str) or _integer(value) is not None else value
+    if not isinstance(listed, Iterable) or isinstance(listed, bytes | bytearray | Mapping):
+        raise ValueError(f"{rule}.")  # noqa: TRY004 - as above
+    words = [word.strip() if isinstance(word, str) else word for word in listed]
+    if words == ["none"]:
+        return None
+    return tuple(sorted({_port(word, rule) for word in words if word != "session"}))
+
+
+def _port(word: object, rule: str) -> int:
+    number = _integer(word)
+    if isinstance(word, str) and re.fullmatch(r"\d{1,5}", word, re.ASCII):
+        number = int(word)
+    if number is not None and 1 <= number <= _LAST_PORT:
+        return number
+    if word == "none":
+        raise ValueError(f'"none" closes all and stands alone; {rule}.')
+    hint = ""
+    if isinstance(word, str):
+        several = re.fullmatch(r"\d{1,5}(?:[,\s]+\d{1,5})+", word, re.ASCII)
+        hint = f" Did you mean {re.findall(r'[0-9]+', word)}?" if several else nearest(word, ("session", "none"))
+    raise ValueError(f"{shown(word)} is no port; {rule}.{hint}")
 
 
 def core_list(value: object) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pytest_isolate import native, wire
+from pytest_isolate.errors import SetupError
 from pytest_isolate.guest import DUMP_SIGNAL, Frame
 from pytest_isolate.native import Fd
 from pytest_isolate.terminal import Terminal
@@ -56,6 +57,7 @@ class Run:
     messages: list[object] = field(default_factory=list)
     complete: bool = False
     error: str = ""  #: traceback of a payload that raised
+    refused: SetupError | None = None  #: the sandbox could not be completed from inside
     timed_out: bool = False
     init_died: bool = False
     killed: bool = False  #: by us
@@ -125,6 +127,8 @@ class Run:
             case [Frame.ATTENDED, _] if self.terminal is None:
                 with contextlib.suppress(OSError, ValueError):  # nobody is there
                     self.terminal = Terminal(self.pidfd)
+            case [Frame.REFUSED, [str(step), str(target), int(code), str(remedy)]]:
+                self.refused = SetupError(step, target, code, remedy)
             case _:  # not of our making: the test wrote to our descriptor
                 pass
 

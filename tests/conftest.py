@@ -74,6 +74,9 @@ class FakeKeeper:
     def degraded(self, spec):
         return ()
 
+    def look_again(self):
+        pass
+
     def close(self):
         pass
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pytest_isolate.cgroups.interface import Reading, Tree
 from pytest_isolate.cgroups.ladder import find
-from pytest_isolate.cgroups.names import session_name
+from pytest_isolate.cgroups.names import first_process, session_name
 from pytest_isolate.cgroups.tree import cores
 
-__all__ = ["Reading", "Tree", "cores", "find", "session_name"]
+__all__ = ["Reading", "Tree", "cores", "find", "first_process", "session_name"]

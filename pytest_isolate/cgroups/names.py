@@ -19,6 +19,16 @@ def session_name(proc: Path = PROC) -> str:
     return f"pytest-isolate-{_pid_namespace(proc)}-{pid}-{start_time(int(pid), proc)}"
 
 
+def first_process(name: str, proc: Path = PROC) -> int:
+    """The pid of the session's first process, an xdist controller perhaps; our own if that is not to be found here."""
+    match = _SESSION.fullmatch(name)
+    if match is not None:
+        namespace, pid, started = map(int, match.groups())
+        if namespace == _pid_namespace(proc) and start_time(pid, proc) == started:
+            return pid
+    return os.getpid()
+
+
 def session_pid(name: str) -> int | None:
     """The pid in a session's name."""
     match = _SESSION.fullmatch(name)

@@ -181,8 +181,8 @@ def test_the_closest_place_wins_key_by_key(options: Options, pytester: pytest.Py
     specs = options.specs("--isolate-memory=2M", "--isolate-pids=2", "--isolate-hostname=line")
 
     rest = f"swap={4 << 20}, cpus=None, cpuset=None, pids=5, io_read=None, io_write=None, disk={3 << 20}, timeout=None"
-    assert f"memory={7 << 20}, {rest}), network='none', hostname='line'" in specs["test_it[1]"]
-    assert f"memory={6 << 20}, {rest}), network='none', hostname='line'" in specs["test_it[2]"]
+    assert f"memory={7 << 20}, {rest}), network='none', host_ports=(), hostname='line'" in specs["test_it[1]"]
+    assert f"memory={6 << 20}, {rest}), network='none', host_ports=(), hostname='line'" in specs["test_it[2]"]
 
 
 def test_a_derived_class_wins_over_its_base(options: Options, pytester: pytest.Pytester) -> None:
@@ -213,7 +213,7 @@ def test_every_option_reaches_the_spec_from_command_line_and_ini(options: Option
 
     expected = (
         f"Spec(limits=Limits(memory={2 << 30}, swap=1048576, cpus=2.0, cpuset='0', pids=9, io_read=None, "
-        f"io_write=None, disk={5 << 20}, timeout=3.0), network='host', hostname='box', user='root', "
+        f"io_write=None, disk={5 << 20}, timeout=3.0), network='host', host_ports=(), hostname='box', user='root', "
         f"writable=('{pytester.path}/out',), env=(), asked="
     )
     assert by_line["test_it"].startswith(expected)
@@ -351,6 +351,7 @@ def test_wrong_options_and_ini_values_are_all_told_with_their_place(
     errors = options.errors(
         "--isolate-memory=lots",
         "--isolate-host-port=80",
+        "--isolate-host-port=http",
         "--isolate-usage=-1",
         "--isolate-cgroup=/sys/fs/cgroup/x",
         "-oisolate_cpus=0",
@@ -364,7 +365,7 @@ def test_wrong_options_and_ini_values_are_all_told_with_their_place(
         ("command line: --isolate-usage: '-1': allowed is a whole number of at least 0.", "."),
         ("command line: --isolate-cgroup: '/sys/fs/cgroup/x': write the path from the cgroup root", "/x."),
         ("command line: --isolate-memory: memory='lots': allowed is", '"1.5G".'),
-        ("command line: --isolate-host-port: host_ports=['80']: not implemented in this release yet", "."),
+        ("command line: --isolate-host-port: host_ports=['80', 'http']: 'http' is no port; allowed is", "."),
         ("tox.ini: isolate_pids: pids='few': allowed is a whole number", "."),
         ("command line: -o isolate_cpus: cpus='0': allowed is", "."),
     ):

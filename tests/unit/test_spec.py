@@ -187,9 +187,40 @@ def test_networks_of_later_releases_say_so_and_what_to_write_instead(name: str) 
     assert 'write network="host"' in text
 
 
-@pytest.mark.parametrize("key", ["host_ports", "image"])
-def test_keys_of_later_releases_say_so_and_what_to_do_instead(key: str) -> None:
-    assert "not implemented in this release yet; leave it out" in problem(key, "session")
+def test_keys_of_later_releases_say_so_and_what_to_do_instead() -> None:
+    assert "not implemented in this release yet; leave it out" in problem("image", "debian")
+
+
+@pytest.mark.parametrize(
+    ("written", "ports"),
+    [
+        (5432, (5432,)), ("5432", (5432,)), ([6379, " 5432"], (5432, 6379)), (["80", 80], (80,)),
+        (["1", "65535"], (1, 65535)), ("session", ()), (["session"], ()), ([], ()), (["session", 80], (80,)),
+        ("none", None), (["none"], None),
+    ],
+)  # fmt: skip
+def test_ports_of_the_host_are_one_or_several_beside_the_sessions_or_none(written: object, ports: object) -> None:
+    assert parse("host_ports", written, "here") == {"host_ports": ports}
+
+
+@pytest.mark.parametrize(
+    "written", [0, 65536, -1, True, 80.0, "http", None, b"80", {80: 80}, ["80-90"], [[80]], "0x50"]
+)
+def test_what_is_no_port_is_refused(written: object) -> None:
+    assert 'allowed is "session", "none", or TCP ports from 1 to 65535 as in [5432, 6379].' in problem(
+        "host_ports", written
+    )
+
+
+def test_a_slip_with_ports_gets_the_nearest_right_spelling() -> None:
+    assert problem("host_ports", "5432,6379").endswith("Did you mean ['5432', '6379']?")
+    assert problem("host_ports", "Session").endswith("Did you mean session?")
+    assert '"none" closes all and stands alone' in problem("host_ports", ["80", "none"])
+
+
+def test_closed_ports_and_the_hosts_network_contradict_each_other() -> None:
+    with pytest.raises(SpecError, match="host_ports"):
+        Spec.of(network="host", host_ports="none")
 
 
 def test_a_misspelt_word_gets_the_nearest_right_one() -> None:
@@ -331,9 +362,9 @@ def test_a_library_user_writes_a_spec_as_in_the_marker() -> None:
 def test_every_field_of_a_spec_is_set_by_a_key_and_every_key_sets_fields() -> None:
     samples = {
         "memory": "1M", "swap": "1M", "cpus": 1, "cpuset": "0", "pids": 1, "io": {"read": 1}, "disk": "1M",
-        "timeout": 1, "network": "host", "hostname": "x", "user": "root", "writable": "x", "env": {},
+        "timeout": 1, "network": "host", "host_ports": 80, "hostname": "x", "user": "root", "writable": "x", "env": {},
     }  # fmt: skip
-    assert samples.keys() == KEYS.keys() - {"host_ports", "image"}
+    assert samples.keys() == KEYS.keys() - {"image"}
 
     set_by_keys = {name for key, value in samples.items() for name in parse(key, value, "here")}
 

@@ -1,0 +1,324 @@
+"""A program: carries TCP connections out of sandboxes to servers on the host's loopback. One per session that needs it.
+
+Theory of operation. A socket stays in the network namespace in which it was made (network_namespaces(7)), wherever it
+is used. So the test's process, before it runs the test, makes listening sockets in the sandbox's stack and passes them
+here; here connections to them are accepted, the server is connected to from the host's stack, and bytes are copied
+between the two. The sandbox gets nothing: no descriptor, no route, and no address of the host.
+
+It is run as a script, with the standard library alone. Descriptor 3 is the control socket, on which each datagram
+brings a JSON list with one entry per listener, the addresses to try for it, and as descriptors a pidfd of the sandbox's
+PID 1 followed by those listeners. Descriptor 4 is a pidfd of pytest; when either ends, this program does.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import resource
+import select
+import socket
+import struct
+import sys
+import termios
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+CONTROL, KEEPER = 3, 4
+LISTENERS = 250  #: in one message; the kernel passes 253 descriptors at a time (unix(7), SCM_MAX_FD)
+
+_MESSAGE = 1 << 16
+_PIECE = 1 << 16
+#: What accept(2) answers when we have too much open; it then waits until something has been closed.
+_FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+Target = tuple[str, int]
+Handler = Callable[[int], None]
+
+
+class Loop:
+    """Waits for descriptors and calls who asked."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, tuple[int, Handler]] = {}
+        self._waiting: list[Callable[[], None]] = []
+
+    def when_freed(self, retry: Callable[[], None]) -> None:
+        """Call ``retry`` once a connection has been closed."""
+        self._waiting.append(retry)
+
+    def freed(self) -> None:
+        """A connection has been closed."""
+        waiting, self._waiting = self._waiting, []
+        for retry in waiting:
+            retry()
+
+    def watch(self, fd: int, events: int, handler: Handler) -> None:
+        """Call ``handler`` on ``events``; with none of them, not even on a hang-up, which epoll always tells."""
+        before = self._handlers.get(fd)
+        if events and before is None:
+            self._epoll.register(fd, events)
+        elif before is not None and not events:
+            self._epoll.unregister(fd)
+        elif before is not None and before[0] != events:
+            self._epoll.modify(fd, events)
+        if events:
+            self._handlers[fd] = events, handler
+        else:
+            self._handlers.pop(fd, None)
+
+    def run(self) -> None:
+        """For ever."""
+        while True:
+            ready = [(fd, self._handlers.get(fd), events) for fd, events in self._epoll.poll()]
+            for fd, entry, events in ready:
+                # Not if one before it in this round has changed it: a new socket may have the number by now.
+                if entry is not None and self._handlers.get(fd) is entry:
+                    entry[1](events)
+
+
+class End:
+    """One of the two sockets of a connection."""
+
+    def __init__(self, sock: socket.socket, *, connected: bool) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.connected = connected
+        self.eof = False  #: no more comes from it
+        self.shut = False  #: it has been told that no more will come to it
+        self.deaf = False  #: it takes no more: the connection to it broke
+        self.pending = b""  #: what it has not yet taken of what came from the other end
+
+    def send(self, piece: bytes) -> None:
+        """Hand it ``piece``; what it does not take now is pending."""
+        try:
+            self.pending = piece[self.sock.send(piece) :]
+        except (BlockingIOError, InterruptedError):
+            self.pending = piece
+        except OSError:
+            self.pending, self.deaf = b"", True
+
+    def receive(self) -> bytes:
+        """What has come from it; nothing at its end, or for now."""
+        try:
+            piece = self.sock.recv(_PIECE)
+        except (BlockingIOError, InterruptedError):
+            return b""
+        except OSError:
+            self.deaf, piece = True, b""
+        self.eof = not piece
+        return piece
+
+    def shut_down(self) -> None:
+        """Tell it that no more will come."""
+        self.shut = True
+        with suppress(OSError):  # it broke; reading it will tell
+            self.sock.shutdown(socket.SHUT_WR)
+
+    def unsent(self) -> bool:
+        """Whether the kernel holds bytes that it has not acknowledged (tcp(7), SIOCOUTQ)."""
+        return bool(struct.unpack("i", fcntl.ioctl(self.fd, termios.TIOCOUTQ, b"\0\0\0\0"))[0])
+
+    def close(self, *, reset: bool) -> None:
+        """Close the connection to it, or break it (SO_LINGER of 0 seconds, socket(7))."""
+        if reset:
+            with suppress(OSError):
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+
+class Connection:
+    """Copies between a socket accepted inside and one connected outside, until both directions have ended."""
+
+    def __init__(self, sandbox: Sandbox, sock: socket.socket, targets: Sequence[Target]) -> None:
+        self._sandbox = sandbox
+        self._targets = deque(targets)
+        self._inside = End(sock, connected=True)
+        self._outside: End | None = None
+
+    def connect(self, sock: socket.socket | None) -> None:
+        """Try the next address of the server, with ``sock``. If none answers, the connection inside breaks."""
+        if self._outside is not None:
+            self._close(self._outside, reset=False)
+            self._outside = None
+        while self._targets:
+            target = self._targets.popleft()
+            with suppress(OSError):  # too much open, by others: we have closed one
+                sock = sock or _outgoing(target)
+            if sock is None:
+                continue
+            error = sock.connect_ex(target)
+            if error in (0, errno.EINPROGRESS):
+                self._outside = End(sock, connected=not error)
+                self.settle()
+                return
+            sock.close()
+            sock = None
+        self._close(self._inside, reset=True)
+        self._sandbox.forget(self)
+
+    def settle(self) -> None:
+        """Pass on an end of data, and watch for what can go on; if nothing can, this is the end."""
+        inside, outside = self._inside, self._outside
+        if outside is None:
+            return
+        both = ((inside, outside), (outside, inside))
+        for end, other in both:
+            if end.eof and other.connected and not other.pending:
+                if end.deaf:
+                    self._finish(other)
+                    return
+                if not other.shut:
+                    other.shut_down()
+        # In a sandbox that has ended, nobody is left to hear what the server may still say.
+        if inside.eof and outside.shut and (outside.eof or not self._sandbox.alive) and not inside.pending:
+            self._finish(None)
+            return
+        for end, other in both:
+            events = select.EPOLLOUT if end.pending or not end.connected else 0
+            if _may_copy(end, other):
+                events |= select.EPOLLIN
+            self._sandbox.loop.watch(end.fd, events, self._handler(end, other))
+
+    def _handler(self, end: End, other: End) -> Handler:
+        def act(events: int) -> None:
+            if not end.connected:
+                if end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    self.connect(None)
+                    return
+                end.connected = True
+            if end.pending:
+                end.send(end.pending)
+            if events & ~select.EPOLLOUT and _may_copy(end, other) and (piece := end.receive()):
+                other.send(piece)
+            self.settle()
+
+        return act
+
+    def _finish(self, survivor: End | None) -> None:
+        """Close both ends; ``survivor`` sees a break, as its peer has broken, if all sent before that has arrived."""
+        reset = survivor is not None and not survivor.unsent()
+        for end in filter(None, (self._inside, self._outside)):
+            self._close(end, reset=reset)
+        self._sandbox.forget(self)
+
+    def _close(self, end: End, *, reset: bool) -> None:
+        self._sandbox.loop.watch(end.fd, 0, _nothing)
+        end.close(reset=reset)
+
+
+def _may_copy(end: End, other: End) -> bool:
+    """Whether something that comes from ``end`` could be passed on."""
+    return end.connected and not end.eof and other.connected and not other.pending and not other.deaf
+
+
+class Sandbox:
+    """The listeners in one sandbox, and the connections that came by them."""
+
+    def __init__(self, loop: Loop, pidfd: int, listeners: Sequence[tuple[socket.socket, Sequence[Target]]]) -> None:
+        self.loop = loop
+        self.alive = True
+        self._pidfd = pidfd
+        self._listeners = listeners
+        self._connections: set[Connection] = set()
+        loop.watch(pidfd, select.EPOLLIN, self._died)
+        self._listen()
+
+    def forget(self, connection: Connection) -> None:
+        """It has ended."""
+        self._connections.discard(connection)
+        self.loop.freed()
+
+    def _listen(self) -> None:
+        for listener, targets in self._listeners:
+            self.loop.watch(listener.fileno(), select.EPOLLIN, self._acceptor(listener, targets))
+
+    def _acceptor(self, listener: socket.socket, targets: Sequence[Target]) -> Handler:
+        def accept(_events: int) -> None:
+            while self._accept(listener, targets):
+                pass
+
+        return accept
+
+    def _accept(self, listener: socket.socket, targets: Sequence[Target]) -> bool:
+        """Take one connection; whether there may be more."""
+        outgoing = None
+        try:
+            outgoing = _outgoing(targets[0])  # first, as one that was accepted could not wait for it
+            sock, _ = listener.accept()
+        except OSError as error:
+            if outgoing is not None:
+                outgoing.close()
+            if error.errno in _FULL:
+                for each, _ in self._listeners:
+                    self.loop.watch(each.fileno(), 0, _nothing)
+                self.loop.when_freed(self._listen)
+            return error.errno == errno.ECONNABORTED
+        connection = Connection(self, _prepared(sock), targets)
+        self._connections.add(connection)
+        connection.connect(outgoing)
+        return True
+
+    def _died(self, _events: int) -> None:
+        """Everything inside is dead, but what it sent is on its way: to be delivered, as it would be without us."""
+        self.alive = False
+        self.loop.watch(self._pidfd, 0, _nothing)
+        os.close(self._pidfd)
+        for listener, targets in self._listeners:
+            while self._accept(listener, targets):
+                pass
+            self.loop.watch(listener.fileno(), 0, _nothing)
+            listener.close()
+        self._listeners = ()
+        for connection in tuple(self._connections):
+            connection.settle()
+
+
+def _outgoing(target: Target) -> socket.socket | None:
+    """A socket to connect to ``target``; None if this machine has no such family. OSError if too much is open."""
+    try:
+        return _prepared(socket.socket(socket.AF_INET6 if ":" in target[0] else socket.AF_INET))
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        return None
+
+
+def _prepared(sock: socket.socket) -> socket.socket:
+    """Passes small pieces on at once: whoever sent them has done the waiting, if it wanted any."""
+    sock.settimeout(0)
+    with suppress(OSError):  # it has broken already
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def _nothing(_events: int) -> None:
+    """For :meth:`Loop.watch` when nothing is watched for."""
+
+
+def _hear(loop: Loop, control: socket.socket) -> None:
+    text, descriptors, _, _ = socket.recv_fds(control, _MESSAGE, LISTENERS + 1)
+    if not text:
+        sys.exit(0)
+    pidfd, *rest = descriptors
+    listeners = [_prepared(socket.socket(fileno=fd)) for fd in rest]
+    targets = [[(str(host), int(port)) for host, port in each] for each in json.loads(text)]
+    Sandbox(loop, pidfd, list(zip(listeners, targets, strict=True)))
+
+
+def main() -> None:
+    """Serve until pytest has ended."""
+    os.setsid()  # Ctrl-C is pytest's business
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    loop, control = Loop(), socket.socket(fileno=CONTROL)
+    loop.watch(CONTROL, select.EPOLLIN, lambda _: _hear(loop, control))
+    loop.watch(KEEPER, select.EPOLLIN, lambda _: sys.exit(0))
+    loop.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -67,9 +67,18 @@ class Isolation:
                 worker=worker.get("workerid", "main"),
                 session=session,
                 degrade=self._settings.unsupported == "degrade",
+                places=self._places(),
+                images=self._settings.images,
             )
         except UnsupportedError as error:
             return error
+
+    def _places(self) -> tuple[str, ...]:
+        """Where tests write, and are found with an image under them: the project, and pytest's temporary folder."""
+        places = [str(self._config.rootpath), str(self._config.invocation_params.dir)]
+        if hasattr(self._config, "_tmp_path_factory"):  # private: no public way in 8.0 to 9.2
+            places.append(str(self._config._tmp_path_factory.getbasetemp()))
+        return tuple(places)
 
     def describe(self) -> str:
         """What is in force, for pytest's header."""
@@ -132,13 +141,13 @@ class Isolation:
             return
         self._report(item, nextitem, outcome)
 
-    def _lack(self, spec: Spec) -> UnsupportedError | None:
+    def _lack(self, spec: Spec) -> UnsupportedError | SetupError | None:
         """Why this host cannot run ``spec``, if it cannot."""
         if isinstance(self._keeper, UnsupportedError):
             return self._keeper
         try:
             self._keeper.check(spec)
-        except UnsupportedError as error:
+        except (UnsupportedError, SetupError) as error:
             return error
         return None
 
@@ -153,7 +162,7 @@ class Isolation:
         item.ihook.pytest_runtest_logreport(report=self._wider_teardown(item, nextitem))
 
     def _wider_setup(
-        self, item: pytest.Item, nextitem: pytest.Item | None, lack: UnsupportedError | None
+        self, item: pytest.Item, nextitem: pytest.Item | None, lack: UnsupportedError | SetupError | None
     ) -> pytest.CallInfo[object]:
         """Do out here what belongs out here of the set-up phase, unless ``lack`` says that it would be in vain.
 

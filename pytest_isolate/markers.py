@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pytest_isolate.errors import SpecError
+from pytest_isolate.images import names
 from pytest_isolate.spec import Layer, Spec, conflict, parse, parse_all
 from pytest_isolate.values import foreign_seconds, shown
 
@@ -28,15 +29,19 @@ class MarkerReader:
     :param rootpath: the directory from which relative paths count, and in terms of which places are told.
     :param everything: isolate items without a marker too.
     :param defaults: what lies below the markers, the stronger first.
+    :param images: the folder that has the images.
     :param honour_timeout: take pytest-timeout's marker for our key ``timeout`` where that is closer.
     """
 
-    def __init__(self, rootpath: Path, *, everything: bool, defaults: Sequence[Layer], honour_timeout: bool) -> None:
+    def __init__(
+        self, rootpath: Path, *, everything: bool, defaults: Sequence[Layer], honour_timeout: bool, images: str
+    ) -> None:
         self.problems: list[str] = []  #: what was wrong so far, one line each
         self._rootpath = rootpath
         self._everything = everything
         self._defaults = tuple(defaults)
         self._honour_timeout = honour_timeout
+        self._images = images
         # By identity, as marks may hold unhashable values; the mark is kept, so that its id is not used again.
         self._layers: dict[int, tuple[pytest.Mark, Layer]] = {}
         self._specs: dict[tuple[int, ...], Spec] = {}
@@ -78,6 +83,8 @@ class MarkerReader:
             return {}, ["it takes no arguments; write @pytest.mark.no_isolate."] if mark.args or mark.kwargs else []
         layer, errors = parse_all(mark.kwargs, "", str(self._rootpath))
         problems = [error.problem for error in errors]
+        if problem := names.problem(layer.get("image", {}).get("image"), self._images):
+            problems.append(problem)
         if mark.args:
             given, example = ", ".join(shown(value) for value in mark.args), _example(mark.args[0])
             problems.insert(0, f"{given}: it takes no positional arguments; name the key, as in memory={example}.")

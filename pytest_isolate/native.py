@@ -186,6 +186,20 @@ def changes(scratch: Fd, layer: Layer) -> list[Change] | None:
     return found
 
 
+def library(name: str, *, only_if_loaded: bool = False) -> object | None:
+    """Load a shared object, by path or by name (dlopen(3)); it is unloaded with the handle that is returned.
+
+    :returns: None if it is not loaded and shall not be. :raises OSError: if it can't be loaded.
+    """
+    try:
+        handle: object = _ffi.dlopen(name, os.RTLD_LAZY | (os.RTLD_NOLOAD if only_if_loaded else 0))
+    except OSError:
+        if only_if_loaded:
+            return None
+        raise
+    return handle
+
+
 def landlock_version() -> int:
     """The kernel's Landlock ABI (landlock_create_ruleset(2)); 0 where there is none."""
     return max(0, int(_lib.isolate_landlock_version()))

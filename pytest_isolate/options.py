@@ -53,6 +53,7 @@ def add_options(parser: pytest.Parser) -> None:
         "the user may write to",
     )
     parser.addini("isolate_unsupported", _UNSUPPORTED)
+    parser.addini("isolate_images_path", "folder that has the images, from the root directory; fixtures_images")
     for key in DEFAULT_KEYS:
         about, metavar = f"{KEYS[key].meaning} (tests' markers win)", _METAVARS[key]
         if key in _REPEATED:
@@ -97,6 +98,7 @@ def check_items(config: pytest.Config, items: list[pytest.Item]) -> None:
         everything=settings.everything,
         defaults=settings.defaults,
         honour_timeout=honours_pytest_timeout(config),
+        images=settings.images,
     )
     specs = [(item, reader.spec(item)) for item in items]
     problems = [*reader.problems]

@@ -111,6 +111,8 @@ class Layer:
 
     upper: str
     seen: str
+    #: of an image: the directories that it covers instead, the topmost first, absolute or within ``/s``
+    lowers: tuple[str, ...] = ()
     #: made entry by entry, not by overlayfs: owners and modes differ from the host's by themselves
     skeleton: bool = False
 
@@ -132,6 +134,9 @@ class Plan:
     capabilities: int = 0  #: bit mask of the capabilities it keeps, in its own user namespace
     no_new_privs: bool = True
     seccomp: bool = True
+    env: tuple[tuple[str, str], ...] = ()  #: variables that the image sets
+    moved: tuple[tuple[str, str], ...] = ()  #: directories of Python modules, and where they are inside
+    libraries: tuple[str, ...] = ()  #: directories inside that have the host's shared objects, if the root is an image
 
     def encode(self) -> bytes:
         """The part that the builder executes; the rest is for the process that enters."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_isolate import kernelfs, network, rootfs
 from pytest_isolate.host import ESSENTIAL, OPTIONAL, USUAL, Feature, Host, Lack, group_range, identity
 from pytest_isolate.mounts import below
-from pytest_isolate.plan import CgroupDir, Clone, Op, Plan, Step
+from pytest_isolate.plan import CgroupDir, Clone, Layer, Op, Plan, Step
 from pytest_isolate.spec import Spec
+
+if TYPE_CHECKING:
+    from pytest_isolate.images.root import Root
 
 #: Capabilities (numbers of linux/capability.h) that root inside keeps, in its own user namespace: over its own
 #: processes, files it may map, its network, host name, and mounts in namespaces that it makes. Left out is what the
@@ -46,29 +51,39 @@ ROOT_KEEPS = sum(
 #: the sandbox's own.
 _OWNED_INSIDE = Clone.NEWUSER | Clone.NEWNET | Clone.NEWUTS
 
+#: Options of an overlay, after its directories, for mounts with and without real root.
+_TRUSTED = ",redirect_dir=on,index=off,xino=off"
+_USER = ",userxattr,index=off,xino=off"
+
 _ON_DISK = (
     "Only a layer on tmpfs has a size, and without root that takes Linux 6.6 or newer; or run pytest as root; "
     "see docs/hosts.md."
 )
 
 
-def plan_for(spec: Spec, host: Host, cgroups: tuple[CgroupDir, ...] = ()) -> Plan:
-    """The Plan of ``spec`` on ``host``; where no sandbox can be built, what can be had without a view of its own."""
+def plan_for(spec: Spec, host: Host, cgroups: tuple[CgroupDir, ...] = (), image: Root | None = None) -> Plan:
+    """The Plan of ``spec`` on ``host``; where no sandbox can be built, what can be had without a view of its own.
+
+    :param image: the root file system; None: the host's own tree.
+    """
     shared = Clone.NEWNET if spec.network == "host" else Clone(0)
     if not host.sandbox:
         return _without_view(spec, host, cgroups, shared)
     joined = host.namespaces & (ESSENTIAL | USUAL) & ~shared
     late = host.namespaces & OPTIONAL
     root_inside = spec.user == "root"
-    view = _view(host, root_inside=root_inside)
+    tree = _host_tree(spec, host) if image is None else _image_tree(spec, host, image)
     common = Plan(
         namespaces=joined,
-        ops=tuple(_ops(spec, host, view, joined)),
-        layers=tuple(view.layers),
+        ops=tuple(_ops(spec, host, tree, joined)),
+        layers=tree.layers,
         cgroups=cgroups,
         scratch=host.scratch,
         join=joined,
         capabilities=ROOT_KEEPS if root_inside or host.uid == 0 else 0,
+        env=image.env if image else (),
+        moved=image.moved if image else (),
+        libraries=image.libraries if image else (),
     )
     if host.real_root:
         return replace(
@@ -109,7 +124,8 @@ def _without_view(spec: Spec, host: Host, cgroups: tuple[CgroupDir, ...], shared
 def unsupported(spec: Spec, host: Host) -> list[tuple[str, Lack]]:
     """What of ``spec`` can't be in force on ``host``: keys of the contract, ``isolate`` for the sandbox as such."""
     if not host.sandbox:
-        return [("isolate", lack) for lack in host.lacks if lack.what in _FOUNDATION]
+        found = [lack for lack in host.lacks if lack.what in _FOUNDATION]
+        return [(key, lack) for key in ("isolate", "image") if key == "isolate" or spec.image for lack in found]
     lacks = [(key, lack) for key, feature in _KEYS if (lack := host.lack(feature))]
     if spec.network == "host":
         lacks = [pair for pair in lacks if pair[0] != "network"]
@@ -136,26 +152,45 @@ def _matters(tree: str, spec: Spec, host: Host) -> bool:
     return any(not any(path == through or below(path, through) for through in spec.writable) for path in paths)
 
 
-def _view(host: Host, *, root_inside: bool) -> rootfs.View:
+class _Tree(NamedTuple):
+    """The file system, but for /proc, /sys and /dev."""
+
+    before: Sequence[Op]  #: what they are mounted on
+    after: Sequence[Op]  #: what may lie on or in them
+    layers: tuple[Layer, ...]
+
+
+def _host_tree(spec: Spec, host: Host) -> _Tree:
     if host.real_root:
-        return rootfs.whole(host.tree, ",redirect_dir=on,index=off,xino=off")
-    return rootfs.piecewise(host.tree, ",userxattr,index=off,xino=off", root_inside=root_inside)
+        view = rootfs.whole(host.tree, _TRUSTED)
+    else:
+        view = rootfs.piecewise(host.tree, _USER, root_inside=spec.user == "root")
+    return _Tree(view.ops, rootfs.bound_through(spec.writable), tuple(view.layers))
 
 
-def _ops(spec: Spec, host: Host, view: rootfs.View, joined: Clone) -> list[Op]:
+def _image_tree(spec: Spec, host: Host, image: Root) -> _Tree:
+    from pytest_isolate.images import view as images  # noqa: PLC0415 - only if a test has an image
+
+    before, layer = images.root(image)
+    view = rootfs.View(_TRUSTED if host.real_root else _USER, ops=images.shown(image), layers=[layer])
+    images.project(view, image, host.tree, rootless=not host.real_root, root_inside=spec.user == "root")
+    return _Tree(before, view.ops, tuple(view.layers))
+
+
+def _ops(spec: Spec, host: Host, tree: _Tree, joined: Clone) -> list[Op]:
     own_network = bool(joined & Clone.NEWNET)
     held = own_network and host.fresh_proc
     # The host's uid 0 may write some files in /proc by mere permission, and an identity map leaves it the host's uid 0.
     proc = kernelfs.proc(fresh=host.fresh_proc, protect=host.tree.proc if host.uid == 0 else ())
     ops = [
         Op(Step.STAGE, a=f"size={spec.limits.disk},mode=755"),
-        *view.ops,
+        *tree.before,
         *proc[:1],
         *(network.hold(f"{rootfs.NEW}/proc") if held else ()),
         *proc[1:],
         *kernelfs.sys(fresh=own_network and host.fresh_sys and not host.real_root, whole=host.real_root),
         *kernelfs.dev(spec.limits.disk, queues=bool(joined & Clone.NEWIPC)),
-        *rootfs.bound_through(spec.writable),
+        *tree.after,
         Op(Step.PIVOT, b=rootfs.NEW),
     ]
     if host.real_root:

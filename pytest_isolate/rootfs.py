@@ -92,13 +92,19 @@ def whole(tree: Tree, options: str) -> View:
     view = View(options)
     root = tree.points.get("/") or Entry(path="/", kind="directory")
     view.overlay("/", root.mode, owner=root.owner)
-    copies = [mount.point for mount in tree.mounts if _is_file(tree, mount)]
-    if copies:
+    _mounted_below(view, tree, "/")
+    return view
+
+
+def _mounted_below(view: View, tree: Tree, path: str) -> None:
+    """Show what is mounted below ``path``, where all mounts are ours to handle."""
+    mounts = [mount for mount in tree.mounts if below(mount.point, path)]
+    if any(_is_file(tree, mount) for mount in mounts) and not any(layer.upper == "files" for layer in view.layers):
         view.add(Step.MKDIR, f"{SCRATCH}/files", number=0o755)
         view.layers.append(Layer(upper="files", seen="/", skeleton=True))
-    for mount in tree.mounts:
+    for mount in mounts:
         entry = tree.points.get(mount.point)
-        if mount.point == "/" or mount.pseudo or entry is None:
+        if mount.pseudo or entry is None:
             continue
         if entry.kind == "directory":
             _submount(view, tree, mount, entry.mode, entry.owner)
@@ -106,7 +112,6 @@ def whole(tree: Tree, options: str) -> View:
             view.read_only(mount.point)
         else:
             _file(view, mount.point)
-    return view
 
 
 def _is_file(tree: Tree, mount: Mount) -> bool:
@@ -130,28 +135,68 @@ def piecewise(tree: Tree, options: str, *, root_inside: bool) -> View:
     :param root_inside: the test is to be root in there, who may do what only the owner of a tree could outside.
     """
     view = View(options)
+    view.add(Step.MKDIR, f"{SCRATCH}/skeleton", number=_root_mode(tree, root_inside=root_inside))
+    view.add(Step.MOUNT, NEW, source=f"{SCRATCH}/skeleton", number=MountFlag.BIND)
+    view.layers.append(Layer(upper="skeleton", seen="/", skeleton=True))
+    _pieces_below(view, tree, "/", root_inside=root_inside)
+    return view
+
+
+def _root_mode(tree: Tree, *, root_inside: bool) -> int:
+    root = next(entry for entry in tree.skeleton if entry.path == "/")
+    return root.mode_for_owner(7 if root_inside else None)
+
+
+def _pieces_below(view: View, tree: Tree, path: str, *, root_inside: bool) -> None:
+    """Show all that is below ``path``, a directory with mounts below, and then its traps."""
     mounts = {mount.point: mount for mount in tree.mounts}
     for entry in tree.skeleton:
-        if any(below(entry.path, top) for top in (*KERNEL, *tree.refused, *tree.left_out)):
+        hidden = any(below(entry.path, top) for top in (*KERNEL, *tree.refused, *tree.left_out))
+        if hidden or not below(entry.path, path):
             continue
         mode = entry.mode_for_owner(7 if root_inside else None)
-        if entry.path == "/":
-            view.add(Step.MKDIR, f"{SCRATCH}/skeleton", number=mode)
-            view.add(Step.MOUNT, NEW, source=f"{SCRATCH}/skeleton", number=MountFlag.BIND)
-            view.layers.append(Layer(upper="skeleton", seen="/", skeleton=True))
-        elif entry.kind == "link":
+        if entry.kind == "link":
             view.add(Step.SYMLINK, NEW + entry.path, source=entry.target)
         elif entry.kind == "file":
             _skeleton_file(view, entry, mounts.get(entry.path), mode)
         else:
             view.add(Step.MKDIR, NEW + entry.path, number=mode)
             _skeleton_directory(view, tree, entry, mode)
+    _traps_below(view, tree, path, root_inside=root_inside)
+
+
+def _traps_below(view: View, tree: Tree, path: str, *, root_inside: bool) -> None:
+    mounts = {mount.point: mount for mount in tree.mounts}
     for entry in tree.traps:
+        if not below(entry.path, path):
+            continue
         if entry.path in tree.refused:
             view.read_only(entry.path)
             continue
         view.overlay(entry.path, entry.mode_for_owner(7 if root_inside else None), _inherited(entry.path, mounts))
-    return view
+
+
+def part(view: View, tree: Tree, entry: Entry, *, rootless: bool, root_inside: bool) -> None:
+    """Show one directory of the host, with all that is mounted below it, copy-on-write.
+
+    :param rootless: in the layout of :func:`piecewise`, else in that of :func:`whole`.
+    """
+    mounts = {mount.point: mount for mount in tree.mounts}
+    mode = entry.mode_for_owner(7 if root_inside else None) if rootless else entry.mode
+    if entry.path in tree.refused:
+        view.read_only(entry.path)
+    elif rootless and any(below(mount.point, entry.path) for mount in tree.mounts):
+        upper = f"skeleton{len(view.layers)}"
+        view.add(Step.MKDIR, f"{SCRATCH}/{upper}", number=mode)
+        view.add(Step.MOUNT, NEW + entry.path, source=f"{SCRATCH}/{upper}", number=MountFlag.BIND)
+        view.layers.append(Layer(upper=upper, seen=entry.path, skeleton=True))
+        _pieces_below(view, tree, entry.path, root_inside=root_inside)
+    else:
+        view.overlay(entry.path, mode, _inherited(entry.path, mounts), None if rootless else entry.owner)
+        if rootless:
+            _traps_below(view, tree, entry.path, root_inside=root_inside)
+        else:
+            _mounted_below(view, tree, entry.path)
 
 
 def _skeleton_file(view: View, entry: Entry, mount: Mount | None, mode: int) -> None:

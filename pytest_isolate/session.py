@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 from pytest_isolate import cgroups, guest, native, planning, scratch
 from pytest_isolate.builder import Builder, Sandbox
 from pytest_isolate.degrade import Degraded, degraded
-from pytest_isolate.errors import SetupError, UnsupportedError
+from pytest_isolate.errors import ImageError, SetupError, UnsupportedError
 from pytest_isolate.guest import Line
 from pytest_isolate.host_ports import Door, HostPorts
+from pytest_isolate.images.names import FOLDER
 from pytest_isolate.listeners import Lookup
 from pytest_isolate.native import Entry, Fd, Forker
 from pytest_isolate.outcome import Change, Outcome, Usage
@@ -31,6 +32,8 @@ from pytest_isolate.watch import Run
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11; installed wherever types are checked
+
+    from pytest_isolate.images.root import Root
 
 __all__ = ["Keeper", "Line"]
 
@@ -49,6 +52,7 @@ class Keeper:
         session: str | None = None,
         degrade: bool = False,
         places: tuple[str, ...] = (),
+        images: str | None = None,
     ) -> None:
         """Find out what the host allows and start the builder.
 
@@ -58,6 +62,7 @@ class Keeper:
             session of its own.
         :param degrade: run with what there is where the host lacks something (``--isolate-unsupported=degrade``).
         :param places: directories that tests will write to (the project), beyond those that the host module knows.
+        :param images: folder that has the images; None: ``fixtures_images`` of the current one.
         :raises UnsupportedError: no sandbox can be had here at all (unless degrading).
         :raises SpecError: ``cgroup`` can't be used.
         """
@@ -65,6 +70,9 @@ class Keeper:
             raise UnsupportedError("isolate", reason, "Install it on Linux, from a wheel or with a C compiler.")
         session = session or cgroups.session_name()
         self._degrade = degrade
+        self._places = (os.getcwd(), *places)
+        self._images = images or os.path.abspath(FOLDER)
+        self._roots: dict[tuple[str, tuple[str, ...]], Root | SetupError] = {}
         self._pid = os.getpid()
         self._plans: dict[Spec, tuple[Plan, int]] = {}
         self._degraded: dict[Spec, Degraded] = {}  # those that are not wholly in force
@@ -77,7 +85,7 @@ class Keeper:
             undo.callback(self._host_ports.close)
             self.tree = cgroups.find(session=session, worker=worker, given=cgroup)
             undo.callback(self.tree.close)
-            self.host = probe(self._attempt, important=(os.getcwd(), *places))
+            self.host = probe(self._attempt, important=self._places)
             if self.host.scratch:
                 mine = undo.enter_context(scratch.directory(self.host.scratch, f"{session}.{worker}"))
                 self.host = replace(self.host, scratch=mine)
@@ -111,7 +119,11 @@ class Keeper:
         self._host_ports.look_again()
 
     def check(self, spec: Spec) -> None:
-        """:raises UnsupportedError: if this host can't enforce ``spec`` (never when degrading)."""
+        """Make the Plan of ``spec``; unpack its image, if it has one that is not yet.
+
+        :raises UnsupportedError: if this host can't enforce ``spec`` (never when degrading).
+        :raises SetupError: if its image can't be used.
+        """
         self._plan(spec)
 
     def prepare(self, spec: Spec) -> int:
@@ -159,11 +171,31 @@ class Keeper:
             missing = self._missing(spec)
             if missing and not self._degrade:
                 raise missing[0]
-            plan = planning.plan_for(spec, self.host, self.tree.dirs(spec.limits, degrade=self._degrade))
+            groups = self.tree.dirs(spec.limits, degrade=self._degrade)
+            plan = planning.plan_for(spec, self.host, groups, self._root(spec))
             self._plans[spec] = plan, self._builder.add(plan)
             if missing:
                 self._degraded[spec] = degraded(missing, spec, self.host, plan.join, landlock=native.landlock_version())
         return self._plans[spec]
+
+    def _root(self, spec: Spec) -> Root | None:
+        """The image of ``spec``; looked for once, and unpacked if need be."""
+        if spec.image is None or not self.host.sandbox:
+            return None
+        key = spec.image, spec.writable
+        if key not in self._roots:
+            from pytest_isolate import unpacking  # noqa: PLC0415 - only if a test has an image
+
+            try:
+                self._roots[key] = unpacking.root(
+                    os.path.join(self._images, spec.image), self.host, places=self._places, writable=spec.writable
+                )
+            except ImageError as error:
+                self._roots[key] = SetupError("use the image", spec.image, 0, f"It {error.problem}")
+        root = self._roots[key]
+        if isinstance(root, SetupError):
+            raise root
+        return root
 
     def degraded(self, spec: Spec) -> tuple[tuple[str, str], ...]:
         """Keys of ``spec`` that are not in force, each with the reason and what stands in; empty unless degrading.
@@ -238,7 +270,12 @@ class Keeper:
             raise
         if pid == 0:
             init = 1 if plan.join & Clone.NEWPID else sandbox.init_pid
-            guest.run(spec, body, Fd(writer), self._stacks, lambda: self._host_ports.open(doors, init))
+
+            def complete() -> None:
+                _settle(spec, plan)
+                self._host_ports.open(doors, init)
+
+            guest.run(spec, body, Fd(writer), self._stacks, complete)
         os.close(writer)
         return Run(
             pid=pid,
@@ -296,10 +333,25 @@ class Keeper:
         )
 
 
+def _settle(spec: Spec, plan: Plan) -> None:
+    """In the child: find in the image what the host's interpreter goes on needing, and set the image's variables."""
+    if plan.libraries:
+        from pytest_isolate.images.settle import settle  # noqa: PLC0415 - loaded by the parent, only with an image
+
+        settle(dict(plan.moved), plan.libraries)
+        names = {name for name, _ in spec.env}
+        os.environ.update({name: value for name, value in plan.env if name not in names})
+
+
 def _changes(plan: Plan, sandbox: Sandbox) -> tuple[Change, ...] | None:
     if sandbox.scratch is None:
         return None
     found: list[Change] = []
     for layer in plan.layers:
-        found += native.changes(sandbox.scratch, layer) or []
+        if layer.lowers:
+            from pytest_isolate.images.changed import changes  # noqa: PLC0415 - only if a test has an image
+
+            found += changes(sandbox.scratch, layer)
+        else:
+            found += native.changes(sandbox.scratch, layer) or []
     return tuple(found)

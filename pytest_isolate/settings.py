@@ -13,6 +13,7 @@ import pytest
 
 from pytest_isolate import values
 from pytest_isolate.errors import SpecError
+from pytest_isolate.images import names
 from pytest_isolate.spec import KEYS, Layer, parse
 from pytest_isolate.values import foreign_seconds
 
@@ -34,6 +35,7 @@ class Settings:
     unsupported: Unsupported
     usage_rows: int  #: rows of the usage table
     cgroup: str | None  #: delegated cgroup, as a path from the cgroup root
+    images: str  #: folder that has the images
     defaults: tuple[Layer, ...]  #: for every test, the stronger first
 
 
@@ -48,6 +50,7 @@ class Reading:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._problems: list[str] = []
+        self._images = os.path.join(config.rootpath, config.getini("isolate_images_path") or names.FOLDER)
 
     def settings(self) -> Settings:
         """:raises pytest.UsageError: if anything was wrong."""
@@ -62,6 +65,7 @@ class Reading:
             if (rows := self._read("isolate_usage", lambda value: values.count(value, 0), ini=False)) is None
             else rows,
             cgroup=self._read("isolate_cgroup", _cgroup, ini=False),
+            images=self._images,
             # pytest-timeout's --timeout is on the command line, so it is stronger than our ini file.
             defaults=(self._command_line(), self._timeout_of_command_line(), self._ini(), self._timeout_of_ini()),
         )
@@ -109,6 +113,9 @@ class Reading:
                 layer[key] = parse(key, value, places[key], base)
             except SpecError as error:
                 self._problems.append(str(error))
+                continue
+            if problem := names.problem(layer[key].get("image"), self._images):
+                self._problems.append(str(SpecError(places[key], problem)))
         return layer
 
     def _read(self, name: str, read: Callable[[object], T], *, ini: bool = True) -> T | None:
@@ -133,7 +140,7 @@ class Reading:
         pytest deprecates ``inicfg`` without another way to list the file's names; once it is gone, that warning is
         all there is.
         """
-        ours = ["isolate_unsupported", *(f"isolate_{key}" for key in DEFAULT_KEYS)]
+        ours = ["isolate_unsupported", "isolate_images_path", *(f"isolate_{key}" for key in DEFAULT_KEYS)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", pytest.PytestDeprecationWarning)
             names = [*getattr(self._config, "inicfg", ())]

@@ -49,6 +49,7 @@ class Spec:
     network: str = "none"  #: "none" or "host"
     #: TCP ports of the host's loopback to reach, beside those that the session's own processes serve; None closes all
     host_ports: tuple[int, ...] | None = ()
+    image: str | None = None  #: name of a root file system; None: the host's own tree
     hostname: str = "isolated"
     user: str = "same"  #: "same" or "root"
     writable: tuple[str, ...] = ()  #: absolute paths bound through to the host
@@ -119,13 +120,6 @@ def _network(value: object, _base: str) -> Fields:
     return {"network": values.choice(value, ("none", "host"))}
 
 
-def _later(instead: str) -> Callable[[object, str], Fields]:
-    def read(_value: object, _base: str) -> Fields:
-        raise ValueError(f"not implemented in this release yet; {instead}")
-
-    return read
-
-
 KEYS: Mapping[str, Key] = {
     key.name: key
     for key in (
@@ -146,9 +140,7 @@ KEYS: Mapping[str, Key] = {
             "TCP ports of the host's loopback to reach, beside the session's own; or session (default), or none",
         ),
         Key(
-            "image",
-            _later("leave it out: the test sees a copy of the host's own tree."),
-            "root file system to run on (not in this release)",
+            "image", _cap("image", values.image_name), "root file system to run on, a folder's name in fixtures_images"
         ),
         Key("hostname", _one("hostname", values.hostname), "host name inside; isolated"),
         Key(

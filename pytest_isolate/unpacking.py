@@ -12,9 +12,10 @@ import json
 import os
 import pwd  # noqa: F401
 import resource
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,12 @@ from pytest_isolate import native
 from pytest_isolate.builder import Builder
 from pytest_isolate.errors import ImageError, SetupError, UnsupportedError
 from pytest_isolate.host import ESSENTIAL, Host, identity
-from pytest_isolate.images import untar
+from pytest_isolate.images import names, untar
+from pytest_isolate.images.root import Root, root_of
 from pytest_isolate.images.source import LayerBlob, Source, opened
 from pytest_isolate.images.store import Layer, Stack, Store, chain_ids
 from pytest_isolate.images.stream import tar_of
+from pytest_isolate.images.untar import OPAQUE
 from pytest_isolate.native import Entry, Fd, Forker
 from pytest_isolate.plan import Clone, MountFlag, Op, Plan, Step
 from pytest_isolate.planning import ROOT_KEEPS
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 
 #: Bytes of memory that the unpacking process may add to what it was forked with: headers of a tar are read into it.
 _MEMORY = 512 << 20
+
+_TRUSTED = OPAQUE.replace("user.", "trusted.", 1)
 
 #: Tells somebody who waits what is being done.
 Tell = Callable[[str], None]
@@ -217,6 +222,20 @@ def install(path: str, store: Store, *, most: Most | None = None, tell: Tell = l
     return stack
 
 
+def root(path: str, host: Host, *, places: Iterable[str], writable: Sequence[str]) -> Root:
+    """The image in the folder ``path`` as a root for tests of this process; unpacked now, if it was not yet.
+
+    :raises ImageError: if it cannot be used.
+    """
+    name, folder = os.path.basename(path), os.path.dirname(path)
+    if problem := names.problem(name, folder):
+        raise ImageError(name, problem)
+    store = Store()
+    stack = install(path, store)
+    import_module("pytest_isolate.images.settle")  # for the test's process, which has the image under it
+    return root_of(stack, store, name=name, places=places, writable=writable, real_root=host.real_root)
+
+
 def _install_layer(jail: Jail, store: Store, *, source: Source, blob: LayerBlob, chain: list[str], most: Most) -> None:
     """Unpack one layer. :param chain: its chain id, after those of the layers below."""
     *below, own = chain
@@ -231,6 +250,9 @@ def _install_layer(jail: Jail, store: Store, *, source: Source, blob: LayerBlob,
                 found = running.result()
         except untar.HostileError as error:
             raise ImageError(source.path, f"layer {blob.diff_id} is refused: {error}.") from error
+        if jail.owners:
+            _mark_for_root(tree, found["opaque"])
+        del found["opaque"]
         store.publish(
             tree,
             Layer(
@@ -244,6 +266,26 @@ def _install_layer(jail: Jail, store: Store, *, source: Source, blob: LayerBlob,
         )
 
 
+def _mark_for_root(tree: str, opaque: Iterable[str]) -> None:
+    """Give opaque directories the attribute that root's overlays look for, which only the host's root may set.
+
+    No link is followed on the way: the tree is what an image made it.
+    """
+    for path in opaque:
+        here = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in path.split("/")[1:]:
+                below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+                os.close(here)
+                here = below
+            if OPAQUE in os.listxattr(here):
+                os.setxattr(here, _TRUSTED, b"y")
+        except (FileNotFoundError, NotADirectoryError):  # replaced by what came later in the tar
+            pass
+        finally:
+            os.close(here)
+
+
 def _unpacking(unpacker: untar.Unpacker) -> Callable[[Fd], object]:
     def unpack(reader: Fd) -> object:
         with open(reader, "rb", 0) as file:
@@ -253,6 +295,7 @@ def _unpacking(unpacker: untar.Unpacker) -> Callable[[Fd], object]:
         return {
             "entries": unpacker.entries,
             "size": unpacker.size,
+            "opaque": sorted(unpacker.opaque),
             "left_out": sorted(unpacker.left_out.items()),
             "tree": untar.tree_digest(),
         }

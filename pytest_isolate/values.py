@@ -274,6 +274,13 @@ def _path(value: object, base: str) -> str:
     return path
 
 
+def image_name(value: object) -> str:
+    """A folder's name, as images have it."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", value, re.ASCII):
+        raise ValueError("allowed is the name of an image: letters, digits, dots, hyphens and underscores.")
+    return value
+
+
 def rates(value: object) -> tuple[int | None, int | None]:
     """Bytes per second as (read, write), from a mapping with either or both."""
     rule = 'allowed is a mapping such as {"read": "20M", "write": "10M"}'

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -81,11 +81,12 @@ class Merged:
             found = self.below(found, name)
         return found
 
-    def resolved(self, path: str) -> tuple[str, Found | None]:
+    def resolved(self, path: str, directories: Collection[str] = ()) -> tuple[str, Found | None]:
         """Where an absolute path leads in the image, all links followed, and what is there.
 
         What does not exist is taken as it is written.
 
+        :param directories: paths that are directories even if the image has a link there, or nothing.
         :raises OSError: ``ELOOP``, or ``ENOTDIR`` where a file is on the way.
         """
         waiting, links = _parts(path), 0
@@ -100,6 +101,8 @@ class Merged:
             if found is not None and not found.is_dir:
                 raise NotADirectoryError(20, "Not a directory", "/" + "/".join(done))
             entry = None if found is None else self.below(found, name)
+            if entry is not None and entry.is_link and "/".join(["", *done, name]) in directories:
+                entry = None
             if entry is None or not entry.is_link:
                 done.append(name)
                 found = entry

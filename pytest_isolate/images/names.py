@@ -26,3 +26,8 @@ def unknown(name: str, folder: str) -> str:
     if not there:
         return f"there are no images in {folder}."
     return f"there is no such image in {folder}; there are {', '.join(there)}.{nearest(name, there)}"
+
+
+def problem(name: str | None, folder: str) -> str | None:
+    """What is wrong with the value of the key ``image``, if anything is."""
+    return None if name is None or name in in_folder(folder) else f"image={name!r}: {unknown(name, folder)}"

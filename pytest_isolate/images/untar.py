@@ -5,8 +5,8 @@ inside either. An entry that no faithful tool writes makes the whole layer inval
 has no use for is left out and counted.
 
 Whiteouts become overlayfs's (overlayfs.rst, "whiteouts and opaque directories"): a character device 0:0 in place of
-what is gone, ``user.overlay.opaque`` on a directory whose lower contents are. The same form serves mounts with and
-without root (docs/decisions/image-store.md). The OCI image specification, layer.md, says what a layer may hold.
+what is gone, ``user.overlay.opaque`` on a directory whose lower contents are. What root's mounts want besides is not
+for the jail to set (docs/decisions/image-store.md). The OCI image specification, layer.md, says what a layer may hold.
 """
 
 from __future__ import annotations
@@ -54,6 +54,9 @@ class Unpacker:
     entries: int = 0
     size: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
+    opaque: set[str] = field(
+        default_factory=set
+    )  #: directories whose lower contents are gone, as far as they still exist
     _times: dict[str, int] = field(default_factory=dict)  #: of directories, set once nothing is put into them any more
     _made: set[str] = field(default_factory=set)  #: what this layer holds
 
@@ -101,7 +104,7 @@ class Unpacker:
         folder, name = os.path.split(path)
         if name == _OPAQUE_WHITEOUT:
             self._parents(folder)
-            os.setxattr(folder, OPAQUE, b"y")
+            self._hide_below(folder)
         elif name.startswith(_WHITEOUT):
             self._whiteout(folder, name.removeprefix(_WHITEOUT), member.name)
         elif member.isdir() or member.isreg() or member.issym() or member.islnk() or member.isfifo():
@@ -122,7 +125,7 @@ class Unpacker:
             if not os.path.isdir(path):
                 os.mkdir(path, 0o700)
             if hidden:  # what it replaces is a whiteout: it goes on hiding what lies below
-                os.setxattr(path, OPAQUE, b"y")
+                self._hide_below(path)
         elif member.isreg():
             self._file(tar, member, path)
         elif member.issym():
@@ -180,11 +183,15 @@ class Unpacker:
         path = os.path.join(folder, name)
         if path in self._made:
             if _is(path, stat.S_ISDIR):
-                os.setxattr(path, OPAQUE, b"y")
+                self._hide_below(path)
         elif _is(path, stat.S_ISDIR):  # gone through, but not named: only what is in it is of this layer
-            os.setxattr(path, OPAQUE, b"y")
+            self._hide_below(path)
         elif not os.path.lexists(path):
             os.mknod(path, stat.S_IFCHR, os.makedev(0, 0))
+
+    def _hide_below(self, path: str) -> None:
+        os.setxattr(path, OPAQUE, b"y")
+        self.opaque.add(path)
 
     def _clear(self, path: str, *, directory: bool) -> bool:
         """Make room for a later entry of the same name. Whether a whiteout was there."""
@@ -210,7 +217,7 @@ class Unpacker:
             os.unlink(folder)
         os.mkdir(folder, 0o755)
         if hidden:
-            os.setxattr(folder, OPAQUE, b"y")
+            self._hide_below(folder)
         if (known := self._below(folder)) is not None:
             if self.owners:
                 os.chown(folder, known.st_uid, known.st_gid)

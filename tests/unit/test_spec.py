@@ -187,10 +187,6 @@ def test_networks_of_later_releases_say_so_and_what_to_write_instead(name: str) 
     assert 'write network="host"' in text
 
 
-def test_keys_of_later_releases_say_so_and_what_to_do_instead() -> None:
-    assert "not implemented in this release yet; leave it out" in problem("image", "debian")
-
-
 @pytest.mark.parametrize(
     ("written", "ports"),
     [
@@ -221,6 +217,13 @@ def test_a_slip_with_ports_gets_the_nearest_right_spelling() -> None:
 def test_closed_ports_and_the_hosts_network_contradict_each_other() -> None:
     with pytest.raises(SpecError, match="host_ports"):
         Spec.of(network="host", host_ports="none")
+
+
+def test_an_image_is_a_folders_name_and_none_is_the_hosts_own_tree() -> None:
+    assert Spec.of(image="debian-slim").image == "debian-slim"
+    assert Spec.merged([{"image": {"image": None}}, {"image": {"image": "debian-slim"}}]).image is None
+    for wrong in ("", "../etc", "a/b", ".hidden", "a" * 200, 5):
+        assert "allowed is the name of an image: letters, digits" in problem("image", wrong)
 
 
 def test_a_misspelt_word_gets_the_nearest_right_one() -> None:
@@ -363,8 +366,9 @@ def test_every_field_of_a_spec_is_set_by_a_key_and_every_key_sets_fields() -> No
     samples = {
         "memory": "1M", "swap": "1M", "cpus": 1, "cpuset": "0", "pids": 1, "io": {"read": 1}, "disk": "1M",
         "timeout": 1, "network": "host", "host_ports": 80, "hostname": "x", "user": "root", "writable": "x", "env": {},
+        "image": "busybox",
     }  # fmt: skip
-    assert samples.keys() == KEYS.keys() - {"image"}
+    assert samples.keys() == KEYS.keys()
 
     set_by_keys = {name for key, value in samples.items() for name in parse(key, value, "here")}
 

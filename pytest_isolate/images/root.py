@@ -119,7 +119,7 @@ def outermost(paths: Iterable[str]) -> list[str]:
 class _Layout:
     """Finds the places, one after another; what came before decides.
 
-    Each place is kept by the path that is asked for, as the path of the host that its links lead to, and the path inside
+    A place is kept by the path that is asked for: as the path of the host that its links lead to, and the path inside
     that the image's links lead to.
     """
 

@@ -178,7 +178,7 @@ class Isolation:
             return reports.call_of("setup", self._own_hook("pytest_runtest_setup", watching=True), item=item)
         return self._whole_setup(item, lack)
 
-    def _whole_setup(self, item: pytest.Item, lack: UnsupportedError | None) -> pytest.CallInfo[object]:
+    def _whole_setup(self, item: pytest.Item, lack: UnsupportedError | SetupError | None) -> pytest.CallInfo[object]:
         def setup() -> None:
             __tracebackhide__ = True
             if lack is not None:

@@ -200,6 +200,16 @@ def library(name: str, *, only_if_loaded: bool = False) -> object | None:
     return handle
 
 
+def collapse(start: int, limit: int) -> tuple[int, int, int]:
+    """Gather up to ``limit`` blocks of 2 MB of this process's heap, from address ``start`` on, in huge pages.
+
+    :return: how many were gathered, how many it tried, and where to go on: 0 after the last.
+    """
+    where, tried = _ffi.new("uint64_t *", start), _ffi.new("long *")
+    done = _lib.isolate_collapse(where, limit, tried)
+    return int(done), int(tried[0]), int(where[0])
+
+
 def landlock_version() -> int:
     """The kernel's Landlock ABI (landlock_create_ruleset(2)); 0 where there is none."""
     return max(0, int(_lib.isolate_landlock_version()))

@@ -11,15 +11,17 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_isolate import cgroups, guest, native, planning, salvage, scratch
+from pytest_isolate import cgroups, guest, native, planning, scratch
 from pytest_isolate.builder import Builder, Sandbox
 from pytest_isolate.degrade import Degraded, degraded
 from pytest_isolate.errors import ImageError, SetupError, UnsupportedError
 from pytest_isolate.guest import Line
+from pytest_isolate.heap import Heap
 from pytest_isolate.host_ports import Door, HostPorts
 from pytest_isolate.images.names import FOLDER
 from pytest_isolate.listeners import Lookup
@@ -79,6 +81,7 @@ class Keeper:
         self._closing = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
             self._forker = Forker()
+            self._heap = Heap()
             self._builder = Builder()
             undo.callback(self._close_builder)
             self._host_ports = HostPorts(Lookup(cgroups.first_process(session), session))
@@ -135,19 +138,18 @@ class Keeper:
         self._builder.prepare(number, _DEPTH)
         return self._builder.settle()
 
-    def run(
-        self, spec: Spec, body: Callable[[Line], None], *, ahead: Spec | None = None, keep: str | None = None
-    ) -> Outcome:
+    def run(self, spec: Spec, body: Callable[[Line], None], *, ahead: Spec | None = None, more: int = 0) -> Outcome:
         """Fork ``body(line)`` into a fresh sandbox and wait for its end.
 
         :param body: what to run; :class:`~pytest_isolate.guest.Line` passes plain data to ``Outcome.messages``.
         :param ahead: the spec of the run after this one, if it is known, so that its sandbox is built meanwhile.
-        :param keep: a directory of the host; what the run puts there under new names is copied out.
+        :param more: how many runs are likely to follow, for what pays only in the long run.
         :raises UnsupportedError: the host can't enforce ``spec``.
         :raises SetupError: the sandbox could not be built, or it broke while the test ran.
         :raises KeyboardInterrupt: after the sandbox was killed.
         """
         plan, _ = self._plan(spec)
+        self._heap.gather(more)
         sandbox = self._sandbox(spec, ahead)
         try:
             run = self._start(spec, plan, body, sandbox)
@@ -156,7 +158,7 @@ class Keeper:
             finally:
                 run.kill()
                 os.close(run.channel)
-            return self._outcome(spec, plan, run, sandbox, keep)
+            return self._outcome(spec, plan, run, sandbox)
         finally:
             self._forker.reap()
             with contextlib.suppress(SetupError):  # a builder that has died has nothing to take back
@@ -265,6 +267,7 @@ class Keeper:
             rlimits=as_run.rlimits(),
             landlock=as_run.writable,
         )
+        started = time.monotonic()
         try:
             pid, pidfd = self._forker.fork(plan, entry)
         except SetupError:
@@ -279,6 +282,7 @@ class Keeper:
                 self._host_ports.open(doors, init)
 
             guest.run(spec, body, Fd(writer), self._stacks, complete)
+        self._heap.forked(time.monotonic() - started)
         os.close(writer)
         return Run(
             pid=pid,
@@ -299,7 +303,7 @@ class Keeper:
         ports = [] if doors or forwarder is None else [Fd(forwarder)]
         return (Fd(self._builder.fileno()), Fd(reader), sandbox.init_pidfd, *sandbox.attach, *scratch_fd, *ports)
 
-    def _outcome(self, spec: Spec, plan: Plan, run: Run, sandbox: Sandbox, keep: str | None) -> Outcome:
+    def _outcome(self, spec: Spec, plan: Plan, run: Run, sandbox: Sandbox) -> Outcome:
         if trouble := self._forker.trouble() or run.refused:
             raise trouble
         if run.init_died:
@@ -332,7 +336,6 @@ class Keeper:
             error=run.error,
             stacks=run.read_stacks(),
             processes=run.processes,
-            lost=_kept(plan, sandbox, keep),
             degraded=self._as_run(spec).keys,
         )
 
@@ -345,13 +348,6 @@ def _settle(spec: Spec, plan: Plan) -> None:
         settle(dict(plan.moved), plan.libraries)
         names = {name for name, _ in spec.env}
         os.environ.update({name: value for name, value in plan.env if name not in names})
-
-
-def _kept(plan: Plan, sandbox: Sandbox, keep: str | None) -> tuple[str, ...]:
-    """Copy out what is to be kept; what could not be."""
-    if keep is None or sandbox.scratch is None:
-        return ()
-    return tuple(salvage.take_new(sandbox.scratch, plan.layers, keep))
 
 
 def _changes(plan: Plan, sandbox: Sandbox) -> tuple[Change, ...] | None:

@@ -33,3 +33,4 @@ char *isolate_changes(int scratch, const char *upper, const char *seen, int skel
 void isolate_free(char *bytes);
 int isolate_pidfd_open(int pid);
 int isolate_landlock_version(void);
+long isolate_collapse(uint64_t *from, long limit, long *tried);

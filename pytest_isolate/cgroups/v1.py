@@ -101,7 +101,9 @@ class V1(Branch):
             files += [("cpuset.cpus", cores), ("cpuset.mems", group.get(f"{self.worker}/cpuset.mems"))]
         if "devices" in self.usable:
             files += [("devices.deny", "a"), *(("devices.allow", rule) for rule in self._devices)]
-        return CgroupDir(parent=self.worker, files=tuple(files))
+        # A test is a single thread when it enters, and may move itself without the lock that all forks and ends of
+        # processes take, and cgroup.procs waits for (kernel/cgroup/cgroup.c, cgroup_procs_write_start).
+        return CgroupDir(parent=self.worker, files=tuple(files), attach="tasks")
 
     def read(self, name: str) -> dict[str, int | float]:
         """Figures of ``Reading`` that this hierarchy gives."""

@@ -1,0 +1,86 @@
+"""Makes forks of a large process cheaper by gathering its heap in huge pages, where enough forks are to come.
+
+For each 2 MB a fork copies 512 page table entries, and the end of the child frees them; in a huge page it is one. The
+gathering copies the memory once. Whether it pays is worked out of what this process measures itself: how long its forks
+take, and how long the blocks so far took to be gathered.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable
+
+from pytest_isolate import native
+
+_BLOCK = 2 << 20
+_STEP = 4  # blocks at a time, by which the cost of the others is told
+_SLICE = 0.05  # seconds before one run: a test must not wait long for what later ones gain by
+_FORKS = 5  # measured before anything is decided
+_FEWEST = 20  # runs to come: below, measuring costs as much as could be saved
+#: A run is spared more than what the fork itself takes: freeing page tables at the child's end took about as long again
+#: (docs/decisions/huge-pages.md). A little less, to be on the safe side.
+_WHOLE = 1.5
+_GROWTH = 1.25  # the heap is looked at again once it is so much larger
+
+
+class Heap:
+    """The memory of this process, seen as what each fork has to copy."""
+
+    def __init__(
+        self,
+        collapse: Callable[[int, int], tuple[int, int, int]] = native.collapse,
+        clock: Callable[[], float] = time.monotonic,
+        resident: Callable[[], int] | None = None,
+    ) -> None:
+        self._collapse = collapse
+        self._clock = clock
+        self._resident = resident or _resident
+        self._forks: deque[float] = deque(maxlen=_FORKS)  # seconds
+        self._before = 0.0  # that a fork took before the gathering
+        self._next = 0  # address, while it is under way
+        self._at = 0  # bytes resident when it was done, or found not to pay
+        self._useless = False  # the kernel can't, or it did not help
+
+    def forked(self, seconds: float) -> None:
+        """Note how long a fork took."""
+        self._forks.append(seconds)
+        if self._before and len(self._forks) == _FORKS:
+            self._useless = statistics.median(self._forks) > self._before
+            self._before = 0.0
+
+    def gather(self, runs: int) -> None:
+        """Gather some of the heap, if that pays for ``runs`` forks to come. Takes a fraction of a second at most."""
+        if self._useless or runs < _FEWEST or len(self._forks) < _FORKS:
+            return
+        if not self._next and runs % _FEWEST and self._at:  # looking costs, too
+            return
+        resident = self._resident()
+        if not self._next and resident < max(self._at * _GROWTH, 8 * _BLOCK):
+            return
+        fork = statistics.median(self._forks)
+        started = self._clock()
+        tries = 0
+        while True:
+            done, tried, self._next = self._collapse(self._next, _STEP)
+            tries += tried
+            spent = self._clock() - started
+            if tried and not done:
+                self._useless = True
+            saved = _WHOLE * fork * runs * _BLOCK / resident  # by one block
+            if self._useless or not self._next or spent > saved * tries:
+                self._end(resident, fork)
+                return
+            if spent > _SLICE:
+                return
+
+    def _end(self, resident: int, fork: float) -> None:
+        self._next, self._at, self._before = 0, resident, fork
+        self._forks.clear()
+
+
+def _resident() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -82,6 +82,7 @@ class Builder:
         :raises SetupError: if the program can't be started.
         """
         self._plans: list[Plan] = []  # number - 1 is the index
+        self._asked = 0  # number of the Plan of which a sandbox was asked for, and not fetched yet
         self.last = first - 1  #: number of the last sandbox that it handed out
         self.pid, self._socket = processes.start(
             "builder", str(native.BUILDER), ["isolate-builder", str(first), f"for={os.getpid()}"], {}
@@ -119,12 +120,23 @@ class Builder:
         """Have ``depth`` sandboxes of a Plan ready ahead of need."""
         self._send(_REQUEST.pack(ord("A"), 0, number, depth))
 
-    def get(self, number: int, *, ahead: int = 0, depth: int = 1) -> Sandbox:
-        """A sandbox of Plan ``number``, built now if none is ready; then have ``depth`` of Plan ``ahead`` made.
+    def ask(self, number: int, *, ahead: int = 0, depth: int = 1) -> None:
+        """Ask for a sandbox of Plan ``number`` without waiting; the next :meth:`get` of that Plan fetches it.
+
+        :param ahead: with ``depth``: how many of which Plan to have ready then.
+        """
+        self._give_back()
+        self._send(_REQUEST.pack(ord("G"), number, ahead, depth))
+        self._asked = number
+
+    def get(self, number: int) -> Sandbox:
+        """A sandbox of Plan ``number``: that which was asked for, else one that is ready, else built now.
 
         :raises SetupError: with the step that failed, on what, and errno.
         """
-        self._send(_REQUEST.pack(ord("G"), number, ahead, depth))
+        if self._asked != number:
+            self.ask(number)
+        self._asked = 0
         message, descriptors = self._receive()
         kind, sandbox, pid, has_scratch, op, code, target = _REPLY.unpack(message)
         if kind == ord("F"):
@@ -147,6 +159,7 @@ class Builder:
 
     def settle(self) -> int:
         """Wait until nothing is being built or taken down; how many sandboxes are ready."""
+        self._give_back()
         self._send(_REQUEST.pack(ord("S"), 0, 0, 0))
         message, _ = self._receive()
         return int(_REPLY.unpack(message)[1])
@@ -161,6 +174,12 @@ class Builder:
         self._socket.close()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
+
+    def _give_back(self) -> None:
+        """What was asked for, and is not wanted any more: an answer must not be taken for that to another question."""
+        if self._asked:
+            with contextlib.suppress(SetupError):
+                self.done(self.get(self._asked))
 
     def _send(self, message: bytes) -> None:
         try:

@@ -77,18 +77,30 @@ class Messenger:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._line: Line | None = None
+        self._own: list[object] = []  # our implementations of the hook
+        self._others: list[object] = []
         self._owner = 0
+
+    def register(self) -> None:
+        """In the parent."""
+        manager = self._config.pluginmanager
+        manager.register(self, "isolate-messenger")
+        caller = manager.subset_hook_caller(
+            "pytest_runtest_logreport", [plugin for plugin in manager.get_plugins() if plugin is not self]
+        )
+        self._own = [*caller._hookimpls]
 
     def take_over(self, line: Line) -> None:
         """Let each logged report go to the parent instead of to the plugins of this process.
 
         Whoever is told of a report here (terminal, junitxml, xdist's worker, which has the controller's socket) would
-        be told twice. Proxies of ``item.ihook`` share the caller's list, so that emptying it reaches them all. Private:
+        be told twice. Proxies of ``item.ihook`` look into the caller's list each time. Private:
         ``HookCaller._hookimpls``, pluggy 1.3 to 1.7.
         """
         self._line, self._owner = line, os.getpid()
         caller: Any = self._config.hook.pytest_runtest_logreport
-        caller._hookimpls[:] = [each for each in caller._hookimpls if each.plugin is self]
+        self._others = caller._hookimpls  # kept, as to forget them would write to, and so copy, a page for each
+        caller._hookimpls = self._own
 
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -53,7 +53,7 @@ class Isolation:
         self._measured = measuring.Measured()
         self._left: int | None = None  # isolated tests to come
         self._messenger = inside.Messenger(config)
-        config.pluginmanager.register(self._messenger, "isolate-messenger")
+        self._messenger.register()
         self._callers: dict[tuple[str, bool], tuple[set[object], Callable[..., object]]] = {}
 
     @cached_property

@@ -28,6 +28,8 @@ Fd = NewType("Fd", int)
 BUILDER = Path(__file__).with_name("_native") / "builder"
 
 _SIGNALS = signal.valid_signals()
+#: Without the wrapper that makes an enum member of each signal: that takes longer than all else here but the fork.
+_sigmask = getattr(signal.pthread_sigmask, "__wrapped__", signal.pthread_sigmask)
 
 #: What the child was doing when it gave up, in the order of ``enum isolate_step`` in core.c.
 _STEPS = (
@@ -115,11 +117,11 @@ class Forker:
         # An exception that a signal handler raises within one of Python's fork hooks (logging has some) is printed
         # and ignored: Ctrl-C would be lost. Here it is raised by the call that blocks, or after the fork by the one
         # that unblocks.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        before = _sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             pid = _lib.isolate_fork(data, self._pidfd, self._trouble)
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            _sigmask(signal.SIG_SETMASK, before)
         if pid < 0:
             raise SetupError(_STEPS[self._trouble.step], "", self._trouble.error)
         return pid, Fd(self._pidfd[0])

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Keeper", "Line"]
 
 _AS_ASKED = Degraded()
-_DEPTH = 2  # sandboxes ready: one to hand out while the next is being built
+_DEPTH = 2  # sandboxes ready: one that is handed out while a test runs, and one more
 
 
 class Keeper:
@@ -150,10 +150,11 @@ class Keeper:
         """
         plan, _ = self._plan(spec)
         self._heap.gather(more)
-        sandbox = self._sandbox(spec, ahead)
+        sandbox = self._sandbox(spec)
         try:
             run = self._start(spec, plan, body, sandbox)
             try:
+                self._ask(ahead)
                 run.wait()
             finally:
                 run.kill()
@@ -230,10 +231,9 @@ class Keeper:
 
     # ------------------------------------------------------------------------------------------------- one run
 
-    def _sandbox(self, spec: Spec, ahead: Spec | None) -> Sandbox:
-        next_number = self._plan(ahead)[1] if ahead is not None and ahead in self._plans else 0
+    def _sandbox(self, spec: Spec) -> Sandbox:
         try:
-            return self._builder.get(self._plans[spec][1], ahead=next_number, depth=_DEPTH if next_number else 0)
+            return self._builder.get(self._plans[spec][1])
         except SetupError:
             if self._builder.alive():
                 raise
@@ -243,6 +243,13 @@ class Keeper:
         self._plans = {spec: (plan, self._builder.add(plan)) for spec, (plan, _) in self._plans.items()}
         self._arm_builder()
         return self._builder.get(self._plans[spec][1])
+
+    def _ask(self, ahead: Spec | None) -> None:
+        """Have the next run's sandbox handed over while this one is waited for."""
+        if ahead is not None and ahead in self._plans:
+            number = self._plans[ahead][1]
+            with contextlib.suppress(SetupError):  # a builder that has died is noticed, and replaced, by the next run
+                self._builder.ask(number, ahead=number, depth=_DEPTH - 1)
 
     def _close_builder(self) -> None:
         self._builder.close()  # the present one: one that was killed has been replaced

@@ -19,7 +19,7 @@ from pytest_isolate.guest import DUMP_SIGNAL, Frame
 from pytest_isolate.native import Fd
 from pytest_isolate.terminal import Terminal
 
-_PIECE = 1 << 20
+_PIECE = 1 << 16  # what a pipe holds (pipe(7))
 _STACKS_SECONDS = 1.0  # patience for faulthandler's dump; it takes milliseconds
 _STACKS_BYTES = 1 << 20  # of a dump that is kept
 

@@ -37,6 +37,6 @@ class Reader:
             end = start + _LENGTH.size + length
             if len(self._buffer) < end:
                 break
-            yield json.loads(self._buffer[start + _LENGTH.size : end])
+            yield json.loads(self._buffer[start + _LENGTH.size : end].decode())
             start = end
         del self._buffer[:start]

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_isolate import inside, measuring, options, reports, verdict
+from pytest_isolate import inside, keepsakes, measuring, options, reports, verdict
 from pytest_isolate.cgroups.names import session_name
 from pytest_isolate.errors import SetupError, UnsupportedError
 from pytest_isolate.listeners import COOKIE
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 #: Key of an xdist worker's ``workerinput``: the name of the session's cgroup.
 SESSION_INPUT = "isolate_session"
 
-_TEMPORARY = {"tmp_path", "tmpdir", "tmp_path_factory", "tmpdir_factory"}
 _SKIPPING = ("skip", "skipif", "xfail")  #: marks that pytest looks at in the set-up
 _NOT_RUN = (pytest.skip.Exception, pytest.xfail.Exception)
 
@@ -112,6 +111,9 @@ class Isolation:
 
     def protocol(self, item: pytest.Item, nextitem: pytest.Item | None, spec: Spec, ahead: Spec | None) -> None:
         """The whole of ``pytest_runtest_protocol`` for one item. :param ahead: the spec of the next item."""
+        spec = keepsakes.with_examples(item, spec)
+        if nextitem is not None and ahead is not None:
+            ahead = keepsakes.with_examples(nextitem, ahead)
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         try:
             self._phases(item, nextitem, spec, ahead)
@@ -171,10 +173,6 @@ class Isolation:
         conftest files and plugins run inside, round the item's own set-up, and must not run twice. Where all has been
         set up by a test before, and stays, only those are run that tell of what went wrong in this process meanwhile.
         """
-        if _TEMPORARY.intersection(getattr(item, "fixturenames", ())) and hasattr(self._config, "_tmp_path_factory"):
-            # One base for the session; made inside, each test would make its own. Private: no public way in 8.0 to 9.2.
-            self._config._tmp_path_factory.getbasetemp()
-
         if lack is None and _stands(item) and _stays(item, nextitem):
             return reports.call_of("setup", self._own_hook("pytest_runtest_setup", watching=True), item=item)
         return self._whole_setup(item, lack)
@@ -239,10 +237,12 @@ class Isolation:
             faulthandler.cancel_dump_traceback_later()  # would show this process waiting; the child starts it anew
         assert not isinstance(self._keeper, UnsupportedError)
         coverage = self._measured.before_fork()
+        keep = keepsakes.base_of_tmp_path(item)
         return self._keeper.run(
             spec,
             lambda line: inside.run(item, failure, coverage, self._messenger, line),
             ahead=ahead,
+            keep=keep,
             more=self._remaining(item),
         )
 
@@ -259,6 +259,8 @@ class Isolation:
         verdict.conclude(item, came, outcome, self._unread_output())
         if hasattr(item.ihook, "pytest_isolate_outcome"):
             item.ihook.pytest_isolate_outcome(item=item, outcome=outcome)
+        for lost in outcome.lost:
+            warnings.warn(f"of tmp_path is lost {lost}", stacklevel=1)
         for warning in came.warnings:
             # Into the list that pytest's warnings plugin keeps round the protocol; the filters were applied inside.
             warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)

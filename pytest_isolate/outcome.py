@@ -63,6 +63,7 @@ class Outcome:
     error: str = ""  #: traceback of a payload that raised; pytest's payload never does
     stacks: str = ""  #: faulthandler's dump: of the crash, or of all threads at the time-out
     processes: tuple[str, ...] = ()  #: those alive at the time-out, as "PID STATE COMMAND"
+    lost: tuple[str, ...] = ()  #: what should have been kept and could not be, as "PATH: REASON"
     degraded: tuple[tuple[str, str], ...] = field(default=())  #: keys not in force, each with the reason
 
     @property

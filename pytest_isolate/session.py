@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_isolate import cgroups, guest, native, planning, scratch
+from pytest_isolate import cgroups, guest, native, planning, salvage, scratch
 from pytest_isolate.builder import Builder, Sandbox
 from pytest_isolate.degrade import Degraded, degraded
 from pytest_isolate.errors import ImageError, SetupError, UnsupportedError
@@ -138,11 +138,20 @@ class Keeper:
         self._builder.prepare(number, _DEPTH)
         return self._builder.settle()
 
-    def run(self, spec: Spec, body: Callable[[Line], None], *, ahead: Spec | None = None, more: int = 0) -> Outcome:
+    def run(
+        self,
+        spec: Spec,
+        body: Callable[[Line], None],
+        *,
+        ahead: Spec | None = None,
+        keep: str | None = None,
+        more: int = 0,
+    ) -> Outcome:
         """Fork ``body(line)`` into a fresh sandbox and wait for its end.
 
         :param body: what to run; :class:`~pytest_isolate.guest.Line` passes plain data to ``Outcome.messages``.
         :param ahead: the spec of the run after this one, if it is known, so that its sandbox is built meanwhile.
+        :param keep: a directory of the host; what the run puts there under new names is copied out.
         :param more: how many runs are likely to follow, for what pays only in the long run.
         :raises UnsupportedError: the host can't enforce ``spec``.
         :raises SetupError: the sandbox could not be built, or it broke while the test ran.
@@ -159,7 +168,7 @@ class Keeper:
             finally:
                 run.kill()
                 os.close(run.channel)
-            return self._outcome(spec, plan, run, sandbox)
+            return self._outcome(spec, plan, run, sandbox, keep)
         finally:
             self._forker.reap()
             with contextlib.suppress(SetupError):  # a builder that has died has nothing to take back
@@ -310,7 +319,7 @@ class Keeper:
         ports = [] if doors or forwarder is None else [Fd(forwarder)]
         return (Fd(self._builder.fileno()), Fd(reader), sandbox.init_pidfd, *sandbox.attach, *scratch_fd, *ports)
 
-    def _outcome(self, spec: Spec, plan: Plan, run: Run, sandbox: Sandbox) -> Outcome:
+    def _outcome(self, spec: Spec, plan: Plan, run: Run, sandbox: Sandbox, keep: str | None) -> Outcome:
         if trouble := self._forker.trouble() or run.refused:
             raise trouble
         if run.init_died:
@@ -343,6 +352,7 @@ class Keeper:
             error=run.error,
             stacks=run.read_stacks(),
             processes=run.processes,
+            lost=_kept(plan, sandbox, keep),
             degraded=self._as_run(spec).keys,
         )
 
@@ -355,6 +365,13 @@ def _settle(spec: Spec, plan: Plan) -> None:
         settle(dict(plan.moved), plan.libraries)
         names = {name for name, _ in spec.env}
         os.environ.update({name: value for name, value in plan.env if name not in names})
+
+
+def _kept(plan: Plan, sandbox: Sandbox, keep: str | None) -> tuple[str, ...]:
+    """Copy out what is to be kept; what could not be."""
+    if keep is None or sandbox.scratch is None:
+        return ()
+    return tuple(salvage.take_new(sandbox.scratch, plan.layers, keep))
 
 
 def _changes(plan: Plan, sandbox: Sandbox) -> tuple[Change, ...] | None:

@@ -80,7 +80,7 @@ class FakeKeeper:
     def close(self):
         pass
 
-    def run(self, spec, body, *, ahead=None, more=0):
+    def run(self, spec, body, *, ahead=None, keep=None, more=0):
         {on_run}
         reader, writer = os.pipe()
         pid = os.fork()

@@ -174,11 +174,73 @@ def test_a_session_sweeps_what_was_left_when_pytest_and_builder_were_killed_toge
     assert settled() == NOTHING
 
 
-def test_ctrl_c_ends_the_run_with_a_summary_and_leaves_nothing(project: Any) -> None:
-    project.pytester.makepyfile(SLEEPER)
+SLEEPERS = """
+    import os, signal, subprocess, time
+    import pytest
+
+    PHASE = os.environ["PHASE"]
+
+    def sleep(phase):
+        if phase == PHASE:
+            subprocess.Popen(["sleep", "NUMBER"])
+            with open("begun", "w"): pass
+            time.sleep(100)
+
+    @pytest.fixture(scope="module")
+    def wide():
+        sleep("set-up outside")
+        yield
+        with open("torn_down", "w"): pass
+        sleep("tear-down outside")
+
+    @pytest.fixture
+    def narrow():
+        sleep("set-up")
+        yield
+        sleep("tear-down")
+
+    def builder():
+        children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
+        return next(int(pid) for pid in children if b"isolate-builder" in open(f"/proc/{pid}/cmdline", "rb").read())
+
+    @pytest.mark.isolate(writable="begun")
+    def test_first(): pass
+
+    @pytest.mark.no_isolate
+    def test_stops_the_builder():
+        if PHASE == "building":
+            os.kill(builder(), signal.SIGSTOP)
+            with open("begun", "w") as file: file.write(str(builder()))
+
+    @pytest.mark.isolate(writable="begun")
+    def test_sleeps(wide, narrow): sleep("call")
+
+    @pytest.mark.isolate
+    def test_never(): pass
+""".replace("NUMBER", NUMBER)
+
+
+@pytest.mark.parametrize("phase", ["building", "set-up outside", "set-up", "call", "tear-down", "tear-down outside"])
+def test_ctrl_c_ends_the_run_with_a_summary_and_leaves_nothing(
+    project: Any, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    monkeypatch.setenv("PHASE", phase)
+    begun = project.path / "begun"
+    begun.touch()
+    before = begun.stat().st_mtime_ns
+    project.pytester.makepyfile(SLEEPERS)
     with running(project) as process:
+        deadline = time.monotonic() + 60
+        while begun.stat().st_mtime_ns == before and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.3)  # from the file to the sleep, or to the wait for the builder
         os.killpg(process.pid, signal.SIGINT)
+        if phase == "building":
+            os.kill(int(begun.read_text()), signal.SIGCONT)
 
         assert process.wait(10) == pytest.ExitCode.INTERRUPTED
-    assert "KeyboardInterrupt" in (project.path / "out").read_text()
+    output = (project.path / "out").read_text()
+    assert "KeyboardInterrupt" in output
+    assert output.rstrip().rpartition("\n")[2].startswith("=" * 10)  # the summary's last line
+    assert (project.path / "torn_down").exists() == (phase != "set-up outside")
     assert settled() == NOTHING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import gc
 import os
@@ -17,6 +18,7 @@ from typing import NoReturn
 from pytest_isolate import wire
 from pytest_isolate.errors import SetupError
 from pytest_isolate.native import Fd
+from pytest_isolate.outcome import Usage
 from pytest_isolate.spec import Spec
 
 #: Asks the child for the stacks of all its threads. A real-time signal that nobody is known to use.
@@ -31,39 +33,54 @@ class Frame(IntEnum):
     ERROR = 2  #: the payload raised; content: the traceback's text
     ATTENDED = 3  #: somebody debugs it from now on; content: None
     REFUSED = 4  #: the sandbox could not be completed; content: step, target, errno and remedy of a SetupError
+    USAGE = 5  #: it asks what it has used so far, and reads the answer from its other pipe; content: None
 
 
 class Line:
     """What the payload has of the world outside."""
 
-    def __init__(self, channel: Fd) -> None:
-        self._channel = channel
+    def __init__(self, channel: Fd, answers: Fd, spec: Spec, degraded: tuple[tuple[str, str], ...]) -> None:
+        """``channel``: where frames go. ``answers``: where usage comes from."""
+        self.channel = channel
+        self._answers = answers
+        self.spec = spec
+        self.degraded = dict(degraded)  #: keys not in force, each with the reason
 
     def __call__(self, message: object) -> None:
         """Pass plain data (JSON) to ``Outcome.messages``."""
-        wire.send(self._channel, [Frame.MESSAGE, message])
+        wire.send(self.channel, [Frame.MESSAGE, message])
+
+    def usage(self) -> Usage:
+        """What the run has used so far."""
+        wire.send(self.channel, [Frame.USAGE, None])
+        frames = wire.Reader()
+        while piece := os.read(self._answers, 4096):
+            for figures in frames.feed(piece):
+                return Usage(**figures)  # type: ignore[arg-type] # as Run.answer made them
+        raise OSError(errno.EPIPE, "pytest has gone")
 
     def attended(self) -> None:
         """A debugger asks somebody at pytest's terminal: from now on Ctrl-C is for it, and there is no time-out."""
-        wire.send(self._channel, [Frame.ATTENDED, None])
+        wire.send(self.channel, [Frame.ATTENDED, None])
 
 
-def run(spec: Spec, body: Callable[[Line], None], channel: Fd, stacks: Fd, complete: Callable[[], None]) -> NoReturn:
+def run(line: Line, body: Callable[[Line], None], stacks: Fd, complete: Callable[[], None]) -> NoReturn:
     """Run ``body(line)`` and end this process.
 
     :param complete: what is left to do to the sandbox from inside; may raise SetupError.
-    :param channel: where frames go. :param stacks: file for faulthandler's dumps, of a crash or on :data:`DUMP_SIGNAL`.
+    :param stacks: file for faulthandler's dumps, of a crash or on :data:`DUMP_SIGNAL`.
     """
     status = 1
+    channel = line.channel
     try:
         # Exempts every object of the parent from garbage collection, which would write to, and so copy (and charge to
         # this test's memory) every page of the parent's heap. It splices lists: some pages, whatever the heap's size.
         gc.freeze()
         faulthandler.enable(stacks)
         faulthandler.register(DUMP_SIGNAL, stacks, all_threads=True, chain=False)
-        _set_environment(spec)
+        _set_environment(line.spec)
         complete()
-        body(Line(channel))
+        body(line)
         _flush()
         wire.send(channel, [Frame.END, None])
         status = 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 from _pytest.runner import runtestprotocol  # no public way runs the three phases of an item; the same in 8.0, 9.0, 9.2
 
-from pytest_isolate import measuring, reports
+from pytest_isolate import measuring, reports, testing
 
 if TYPE_CHECKING:
     from pytest_isolate.guest import Line
@@ -30,6 +30,7 @@ def run(item: pytest.Item, failure: BaseException | None, coverage: Any, messeng
     session, config = item.session, item.config
     _disown(item)
     messenger.take_over(send)
+    config.stash[testing.ISOLATED] = testing.Isolated(send.spec, send.degraded, send.usage)
     _rearm_faulthandler(config)
     if failure is not None:
         _replay(item, failure)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_isolate import options
+from pytest_isolate.testing import isolated  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from pytest_isolate.items import Isolation

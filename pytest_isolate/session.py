@@ -168,6 +168,7 @@ class Keeper:
             finally:
                 run.kill()
                 os.close(run.channel)
+                os.close(run.answers)
             return self._outcome(spec, plan, run, sandbox, keep)
         finally:
             self._forker.reap()
@@ -273,11 +274,13 @@ class Keeper:
             stream.flush()  # else the child's copy of the buffer would come out twice
         doors = self._host_ports.doors(spec) if plan.join & Clone.NEWNET else ()
         reader, writer = os.pipe()
+        asked, answers = os.pipe()
+        os.set_blocking(answers, False)
         as_run = self._as_run(spec)
         entry = Entry(
             init_pidfd=sandbox.init_pidfd,
             attach=sandbox.attach,
-            close=self._secrets(sandbox, reader, doors),
+            close=(*self._secrets(sandbox, doors), Fd(reader), Fd(answers)),
             cwd=os.getcwd(),
             cores=as_run.cores,
             rlimits=as_run.rlimits(),
@@ -287,8 +290,8 @@ class Keeper:
         try:
             pid, pidfd = self._forker.fork(plan, entry)
         except SetupError:
-            os.close(reader)
-            os.close(writer)
+            for end in (reader, writer, asked, answers):
+                os.close(end)
             raise
         if pid == 0:
             init = 1 if plan.join & Clone.NEWPID else sandbox.init_pid
@@ -297,13 +300,16 @@ class Keeper:
                 _settle(spec, plan)
                 self._host_ports.open(doors, init)
 
-            guest.run(spec, body, Fd(writer), self._stacks, complete)
+            line = Line(Fd(writer), Fd(asked), spec, as_run.keys)
+            guest.run(line, body, self._stacks, complete)
         self._heap.forked(time.monotonic() - started)
         os.close(writer)
+        os.close(asked)
         return Run(
             pid=pid,
             pidfd=pidfd,
             channel=Fd(reader),
+            answers=Fd(answers),
             stacks=self._stacks,
             name=sandbox.name,
             init=(sandbox.init_pid, sandbox.init_pidfd),
@@ -312,12 +318,12 @@ class Keeper:
             timeout=spec.limits.timeout,
         )
 
-    def _secrets(self, sandbox: Sandbox, reader: int, doors: Sequence[Door]) -> tuple[Fd, ...]:
+    def _secrets(self, sandbox: Sandbox, doors: Sequence[Door]) -> tuple[Fd, ...]:
         """Descriptors that lead out of the sandbox, or to the builder, and must not reach the test."""
         scratch_fd = [] if sandbox.scratch is None else [sandbox.scratch]
         forwarder = self._host_ports.fileno()  # where there are doors, the child uses and closes it
         ports = [] if doors or forwarder is None else [Fd(forwarder)]
-        return (Fd(self._builder.fileno()), Fd(reader), sandbox.init_pidfd, *sandbox.attach, *scratch_fd, *ports)
+        return (Fd(self._builder.fileno()), sandbox.init_pidfd, *sandbox.attach, *scratch_fd, *ports)
 
     def _outcome(self, spec: Spec, plan: Plan, run: Run, sandbox: Sandbox, keep: str | None) -> Outcome:
         if trouble := self._forker.trouble() or run.refused:

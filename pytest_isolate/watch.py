@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pytest_isolate import native, wire
+from pytest_isolate.cgroups.interface import Reading
 from pytest_isolate.errors import SetupError
 from pytest_isolate.guest import DUMP_SIGNAL, Frame
 from pytest_isolate.native import Fd
@@ -25,7 +26,10 @@ _STACKS_BYTES = 1 << 20  # of a dump that is kept
 
 
 class Groups(Protocol):
-    """What is needed of a cgroup tree at a time-out."""
+    """What is needed of a cgroup tree at a time-out, and when the test asks what it has used."""
+
+    def read(self, name: str) -> Reading:
+        """The figures of the group so far."""
 
     def freeze(self, name: str) -> bool:
         """Stop all processes of the group."""
@@ -44,6 +48,7 @@ class Run:
     pid: int
     pidfd: Fd
     channel: Fd  #: read end
+    answers: Fd  #: write end of what the child reads when it asks
     stacks: Fd
     name: str  #: of its cgroup directory
     init: tuple[int, Fd]  #: pid and pidfd of the sandbox's PID 1
@@ -127,10 +132,20 @@ class Run:
             case [Frame.ATTENDED, _] if self.terminal is None:
                 with contextlib.suppress(OSError, ValueError):  # nobody is there
                     self.terminal = Terminal(self.pidfd)
+            case [Frame.USAGE, _]:
+                self._answer()
             case [Frame.REFUSED, [str(step), str(target), int(code), str(remedy)]]:
                 self.refused = SetupError(step, target, code, remedy)
             case _:  # not of our making: the test wrote to our descriptor
                 pass
+
+    def _answer(self) -> None:
+        """Tell the child what it has used so far."""
+        figures = self.groups.read(self.name)
+        names = ("cpu_seconds", "memory_peak_bytes", "pids_peak", "read_bytes", "write_bytes")
+        usage = {name: getattr(figures, name) for name in names}
+        with contextlib.suppress(OSError):  # it has gone, or asks and asks without reading
+            wire.send(self.answers, usage | {"wall_seconds": time.monotonic() - self.started})
 
     def _drain(self) -> None:
         """The child's data is all in the pipe by now. Not until EOF: what it left running may hold the other end."""

@@ -59,7 +59,12 @@ import dataclasses, os
 import pytest
 from pytest_isolate import items, wire
 from pytest_isolate.errors import SetupError, UnsupportedError
+from pytest_isolate.guest import Line
 from pytest_isolate.outcome import Change, Outcome, Usage
+
+class FakeLine(Line):
+    def __call__(self, message):
+        wire.send(self.channel, message)
 
 class FakeKeeper:
     def __init__(self, **asked):
@@ -85,7 +90,7 @@ class FakeKeeper:
         reader, writer = os.pipe()
         pid = os.fork()
         if not pid:
-            body(lambda message: wire.send(writer, message))
+            body(FakeLine(writer, -1, spec, ()))
             wire.send(writer, "end")
             os._exit(0)
         os.close(writer)

@@ -1,0 +1,80 @@
+"""For tests that want to know the sandbox they run in: the fixture ``isolated``, which the plugin provides.
+
+::
+
+    @pytest.mark.isolate(memory="50M")
+    def test_it(isolated: pytest_isolate.testing.Isolated) -> None:
+        assert isolated.in_force("memory")
+        work()
+        assert isolated.usage().memory_peak_bytes < 40_000_000
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from pytest_isolate.outcome import Usage
+from pytest_isolate.spec import KEYS, Limits, Spec
+from pytest_isolate.values import nearest
+
+_CAPS = {"memory", "swap", "cpus", "cpuset", "pids", "timeout"}
+_KEY_BEHIND = {"swap": "memory"}  # comes on top of it
+_BY_NAMESPACES = {"disk", "network", "host_ports", "image", "hostname", "user", "writable"}
+
+
+@dataclass(frozen=True)
+class Isolated:
+    """The sandbox that a test runs in. False as a truth value if it runs in none, but in pytest's own process."""
+
+    spec: Spec | None = None  #: as it was asked for
+    degraded: Mapping[str, str] = field(default_factory=dict)  #: keys not in force, each with the reason
+    ask: Callable[[], Usage] | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is a sandbox at all, with namespaces and a file system of its own."""
+        return self.spec is not None and "isolate" not in self.degraded
+
+    @property
+    def limits(self) -> Limits:
+        """Caps that were asked for, in bytes, cores, seconds; without a sandbox none."""
+        return Limits() if self.spec is None else self.spec.limits
+
+    def in_force(self, key: str) -> bool:
+        """Whether what the test asked for by a key of the marker, or got by default, is enforced.
+
+        A cap that nobody set is not in force. ``"isolate"`` stands for the sandbox as such.
+
+        :raises ValueError: there is no such key.
+        """
+        if key != "isolate" and key not in KEYS:
+            raise ValueError(f"there is no key {key!r}; allowed are isolate, {', '.join(KEYS)}.{nearest(key, KEYS)}")
+        if self.spec is None or key in self.degraded or _KEY_BEHIND.get(key) in self.degraded:
+            return False
+        if "isolate" in self.degraded and key in _BY_NAMESPACES:
+            return False
+        limits = self.spec.limits
+        if key == "io":
+            return limits.io_read is not None or limits.io_write is not None
+        return key not in _CAPS or getattr(limits, _KEY_BEHIND.get(key, key)) is not None
+
+    def usage(self) -> Usage:
+        """What the test and all that it started have used so far; None for what the kernel does not tell.
+
+        :raises RuntimeError: there is no sandbox, so nobody counts.
+        """
+        if self.ask is None:
+            raise RuntimeError("this test runs in pytest's own process, where nobody counts what it uses")
+        return self.ask()
+
+
+#: In ``config.stash`` inside a sandbox.
+ISOLATED: pytest.StashKey[Isolated] = pytest.StashKey()
+
+
+@pytest.fixture
+def isolated(pytestconfig: pytest.Config) -> Isolated:
+    """The sandbox that this test runs in: its limits, whether a key is in force, what it has used so far."""
+    return pytestconfig.stash.get(ISOLATED, Isolated())

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_isolate import cgroups, guest, native, planning, salvage, scratch
+from pytest_isolate import cgroups, guest, logs, native, planning, salvage, scratch
 from pytest_isolate.builder import Builder, Sandbox
 from pytest_isolate.degrade import Degraded, degraded
 from pytest_isolate.errors import ImageError, SetupError, UnsupportedError
@@ -286,9 +286,10 @@ class Keeper:
             rlimits=as_run.rlimits(),
             landlock=as_run.writable,
         )
-        started = time.monotonic()
         try:
-            pid, pidfd = self._forker.fork(plan, entry)
+            with logs.held():
+                started = time.monotonic()
+                pid, pidfd = self._forker.fork(plan, entry)
         except SetupError:
             for end in (reader, writer, asked, answers):
                 os.close(end)

@@ -321,3 +321,27 @@ def test_a_session_that_stops_in_the_middle_of_a_module_tears_it_down_with_outpu
         "test_it.py::test_second",
     ]
     assert [name for name, _ in records[-1]["sections"]] == ["Captured stdout teardown", "Captured log teardown"]
+
+
+def test_threads_that_log_while_a_test_is_forked_do_not_block_its_own_logging(project: Project) -> None:
+    project.write(
+        test_it="""
+        import logging, os, threading, pytest
+
+        logger = logging.getLogger("busy")
+        logger.addHandler(logging.StreamHandler(open(os.devnull, "w")))
+        logger.propagate = False
+
+        def log():
+            while True:
+                logger.error("busy")
+
+        for _ in range(4):
+            threading.Thread(target=log, daemon=True).start()
+
+        @pytest.mark.parametrize("number", range(30))
+        def test_it(number):
+            logger.error("inside")
+        """
+    )
+    project.isolated("--isolate-timeout=20").assert_outcomes(passed=30)

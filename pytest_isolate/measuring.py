@@ -148,9 +148,11 @@ def forwarded(coverage: Any, send: Callable[[object], None]) -> Iterator[None]:
         yield
         return
     restarted = _current()
-    if restarted is not None and restarted is not coverage:
-        # patch = fork replaces the measurement in every fork; pytest-cov goes on with the one that it knows.
-        restarted.stop()
+    if restarted is not coverage:
+        # patch = fork ends the measurement in every fork and starts another, before 7.17 only at times. pytest-cov
+        # goes on with the one that it knows.
+        if restarted is not None:
+            restarted.stop()
         coverage.start()
     collector = coverage._collector
     own, pid = collector.covdata, os.getpid()

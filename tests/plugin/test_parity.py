@@ -1,0 +1,103 @@
+"""Options and plugins that see the run as a whole see what they see in a plain one."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Project
+
+pytestmark = pytest.mark.needs("sandbox")
+
+
+def shown(project: Project, *options: str) -> list[str]:
+    """What pytest prints with ``-v`` of each test, and its last line without the time, with its cache in use."""
+    command = [sys.executable, "-m", "pytest", "-v", *project.options, *options]
+    lines = project.pytester.run(*command).outlines
+    tests = [line.partition("[")[0].rstrip() for line in lines if re.match(r"test_\S+::\S+ +[A-Z]", line)]
+    return [*tests, re.sub(r" in [0-9.]+s.*", "", lines[-1]).strip("= ")]
+
+
+def test_options_that_remember_the_last_run_choose_the_same_tests(project: Project) -> None:
+    seen: dict[str, list[list[str]]] = {}
+    for isolate in ("plain", "isolated"):
+        option = [] if isolate == "plain" else ["--isolate-all"]
+        project.write(test_a="def test_1(): pass\ndef test_2(): assert 0\ndef test_3(): assert 0\ndef test_4(): pass")
+        runs = [shown(project, "--sw", *option), shown(project, "--lf", *option), shown(project, "--ff", *option)]
+        project.write(test_b="def test_new(): pass")
+        runs.append(shown(project, "--nf", "--maxfail=1", *option))
+        seen[isolate] = runs
+        (project.path / "test_b.py").unlink()
+        project.pytester.run("rm", "-rf", ".pytest_cache")
+    assert seen["isolated"] == seen["plain"]
+    assert [len(run) for run in seen["plain"]] == [3, 2, 5, 4]
+
+
+def test_coroutines_run_inside_by_pytest_asyncio_and_anyio(project: Project) -> None:
+    project.load("anyio", "asyncio")
+    project.write(
+        test_it="""
+        import asyncio, pytest
+
+        @pytest.fixture
+        def anyio_backend(): return "asyncio"
+
+        @pytest.mark.asyncio
+        async def test_by_asyncio(): await asyncio.sleep(0)
+
+        @pytest.mark.anyio
+        async def test_by_anyio():
+            import anyio
+            await anyio.sleep(0)
+            assert 0
+        """
+    )
+    records = project.compared("-o", "asyncio_default_fixture_loop_scope=function")
+    assert sum(record["outcome"] == "failed" for record in records) == 1
+    project.write(test_it="import os\nMAIN = os.getpid()\nasync def test_it(): assert os.getpid() != MAIN")
+    project.isolated("-o", "asyncio_mode=auto").assert_outcomes(passed=1)
+
+
+def test_what_is_shown_while_tests_run_is_shown_of_isolated_ones(project: Project) -> None:
+    project.write(
+        test_it="""
+        import logging, os, pytest
+
+        @pytest.fixture
+        def narrow(): yield
+
+        def test_it(narrow):
+            logging.warning("logged live")
+            print("written through")
+            assert os.environ["PYTEST_CURRENT_TEST"] == "test_it.py::test_it (call)"
+        """
+    )
+    options = ("--setup-show", "--capture=tee-sys", "-o", "log_cli=true", "--durations=0", "-vv")
+    expected = ["*SETUP    F narrow*", "*logged live*", "*written through*", "*TEARDOWN F narrow*", "*s call *test_it"]
+    for isolate in ([], ["--isolate-all"]):
+        result = project.run(*options, *isolate)
+        result.assert_outcomes(passed=1)
+        for line in expected:
+            result.stdout.fnmatch_lines([line])
+
+
+def test_a_hundred_megabytes_of_output_neither_block_nor_are_lost(project: Project) -> None:
+    project.write(
+        conftest="""
+        def pytest_runtest_logreport(report):
+            if report.when == "call": print("\\nlength", len(report.capstdout), report.capstdout[-3:])
+        """,
+        test_it="""
+        import os
+        def test_it():
+            for _ in range(100): os.write(1, b"x" * (1 << 20))
+            os.write(1, b"end")
+        """,
+    )
+    result = project.isolated()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"length {(100 << 20) + 3} end"])

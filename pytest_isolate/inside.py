@@ -12,26 +12,39 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 from _pytest.runner import runtestprotocol  # no public way runs the three phases of an item; the same in 8.0, 9.0, 9.2
 
-from pytest_isolate import measuring, reports, testing
+from pytest_isolate import measuring, neighbours, plugins, reports, testing
 
 if TYPE_CHECKING:
     from pytest_isolate.guest import Line
 
 Send = Callable[[object], None]
 
+#: Hooks that tell plugins how a test goes.
+_TOLD = ("pytest_runtest_logstart", "pytest_runtest_logreport", "pytest_runtest_logfinish")
 
-def run(item: pytest.Item, failure: BaseException | None, coverage: Any, messenger: Messenger, send: Line) -> None:
+
+def run(
+    item: pytest.Item,
+    failure: BaseException | None,
+    attempts: int,
+    send: Line,
+    *,
+    coverage: Any,
+    messenger: Messenger,
+) -> None:
     """Run ``item`` and send what happens as pairs of a kind and its data.
 
     ``failure`` is what the set-up of its wider-scoped fixtures raised outside; it is raised anew where they would have
-    been set up, so that it falls in the same place among the hooks of other plugins as in a plain run. ``coverage`` is
-    the measurement in progress, for :func:`pytest_isolate.measuring.forwarded`. ``messenger`` has been registered.
+    been set up, so that it falls in the same place among the hooks of other plugins as in a plain run. ``attempts``:
+    how many there have been, in sandboxes that died. ``coverage`` is the measurement in progress, for
+    :func:`pytest_isolate.measuring.forwarded`. ``messenger`` has been registered.
     """
     session, config = item.session, item.config
     _disown(item)
     messenger.take_over(send)
     config.stash[testing.ISOLATED] = testing.Isolated(send.spec, send.degraded, send.usage)
     _rearm_faulthandler(config)
+    neighbours.lower_reruns(item, attempts)
     if failure is not None:
         _replay(item, failure)
     before = session.shouldstop, session.shouldfail
@@ -41,10 +54,9 @@ def run(item: pytest.Item, failure: BaseException | None, coverage: Any, messeng
             measuring.forwarded(coverage, send),
             _forwarded_junit(config, send),
             _counted_subtests(config, send),
+            neighbours.sent_benchmarks(config, send),
         ):
-            # nextitem=None: whatever was set up in this process is torn down in it, wider-scoped fixtures asked for
-            # dynamically too.
-            runtestprotocol(item, nextitem=None)
+            _protocol(item)
     except pytest.exit.Exception as end:
         _finish(item)
         send(("exit", [str(end.msg), end.returncode]))
@@ -56,6 +68,18 @@ def run(item: pytest.Item, failure: BaseException | None, coverage: Any, messeng
     for name, old in zip(("shouldstop", "shouldfail"), before, strict=True):
         if (new := getattr(session, name)) != old:
             send((name, new if isinstance(new, bool) else str(new)))
+
+
+def _protocol(item: pytest.Item) -> None:
+    """Run the protocol of an item, pytest's or that of a plugin which has one instead.
+
+    There is no next item: whatever was set up in this process is torn down in it, wider-scoped fixtures asked for
+    dynamically too.
+    """
+    for protocol in plugins.protocols(item):
+        if protocol() is not None:
+            return
+    runtestprotocol(item, nextitem=None)
 
 
 def _disown(item: pytest.Item) -> None:
@@ -78,18 +102,17 @@ class Messenger:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._line: Line | None = None
-        self._own: list[object] = []  # our implementations of the hook
+        self._own: dict[str, list[object]] = {}  # our implementations of the hooks
         self._others: list[object] = []
         self._owner = 0
+        self._starts = 0
 
     def register(self) -> None:
         """In the parent."""
         manager = self._config.pluginmanager
         manager.register(self, "isolate-messenger")
-        caller = manager.subset_hook_caller(
-            "pytest_runtest_logreport", [plugin for plugin in manager.get_plugins() if plugin is not self]
-        )
-        self._own = [*caller._hookimpls]
+        others = [plugin for plugin in manager.get_plugins() if plugin is not self]
+        self._own = {name: [*manager.subset_hook_caller(name, others)._hookimpls] for name in _TOLD}
 
     def take_over(self, line: Line) -> None:
         """Let each logged report go to the parent instead of to the plugins of this process.
@@ -99,9 +122,18 @@ class Messenger:
         ``HookCaller._hookimpls``, pluggy 1.3 to 1.7.
         """
         self._line, self._owner = line, os.getpid()
-        caller: Any = self._config.hook.pytest_runtest_logreport
-        self._others = caller._hookimpls  # kept, as to forget them would write to, and so copy, a page for each
-        caller._hookimpls = self._own
+        for name in _TOLD:
+            caller: Any = getattr(self._config.hook, name)
+            self._others.append(caller._hookimpls)  # kept: to forget them would write to, and so copy, a page for each
+            caller._hookimpls = self._own[name]
+
+    @pytest.hookimpl
+    def pytest_runtest_logstart(self) -> None:
+        """Inside, only the protocol of another plugin starts a test, and once more if it tries the test again."""
+        if self._line is not None:
+            self._starts += 1
+            if self._starts > 1:
+                self._line(("again", None))
 
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

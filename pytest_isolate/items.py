@@ -19,12 +19,12 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_isolate import inside, keepsakes, measuring, options, reports, verdict
+from pytest_isolate import inside, keepsakes, measuring, neighbours, options, plugins, reports, verdict
 from pytest_isolate.cgroups.names import session_name
 from pytest_isolate.errors import SetupError, UnsupportedError
 from pytest_isolate.listeners import COOKIE
@@ -53,7 +53,6 @@ class Isolation:
         self._left: int | None = None  # isolated tests to come
         self._messenger = inside.Messenger(config)
         self._messenger.register()
-        self._callers: dict[tuple[str, bool], tuple[set[object], Callable[..., object]]] = {}
 
     @cached_property
     def _keeper(self) -> Keeper | UnsupportedError:
@@ -134,15 +133,24 @@ class Isolation:
             return
         if isinstance(raised, _NOT_RUN) and item not in item.session._setupstate.stack:
             # A skip mark, or xfail(run=False): no fixture was asked for.
-            self._without_sandbox(item, nextitem, item.ihook.pytest_runtest_makereport(item=item, call=setup))
+            self._without_sandbox(item, nextitem, reports.made(item, setup))
             return
-        try:
-            outcome = self._run(item, spec, ahead, raised)
-        except (SetupError, UnsupportedError) as error:
-            self._settle(item)
-            self._without_sandbox(item, nextitem, self._refusal(item, error))
-            return
-        self._report(item, nextitem, outcome)
+        attempts = 0
+        while True:
+            try:
+                outcome = self._run(item, spec, ahead, partial(inside.run, item, raised, attempts))
+            except (SetupError, UnsupportedError) as error:
+                self._settle(item)
+                self._without_sandbox(item, nextitem, self._refusal(item, error))
+                return
+            came = self._received(item, outcome)
+            attempts += 1 + len(came.earlier)
+            if outcome.failure() is None or not came.failed() or not neighbours.reruns_left(item, attempts):
+                break
+            came.to_be_rerun()
+            self._log_earlier(item, came)
+            neighbours.wait_before_rerun(item)
+        self._report(item, nextitem, came)
 
     def _lack(self, spec: Spec) -> UnsupportedError | SetupError | None:
         """Why this host cannot run ``spec``, if it cannot."""
@@ -169,12 +177,13 @@ class Isolation:
     ) -> pytest.CallInfo[object]:
         """Do out here what belongs out here of the set-up phase, unless ``lack`` says that it would be in vain.
 
-        pytest's own hooks of the phase are run, for their skip marks, captured output and logs, but no others: those of
-        conftest files and plugins run inside, round the item's own set-up, and must not run twice. Where all has been
-        set up by a test before, and stays, only those are run that tell of what went wrong in this process meanwhile.
+        Of the phase's hooks only pytest's own run; see :mod:`pytest_isolate.plugins`. Where all has been set up by a
+        test before, and stays, only those are run that tell of what went wrong in this process meanwhile.
         """
         if lack is None and _stands(item) and _stays(item, nextitem):
-            return reports.call_of("setup", self._own_hook("pytest_runtest_setup", watching=True), item=item)
+            return reports.call_of(
+                "setup", plugins.own_hook(self._config, "pytest_runtest_setup", watching=True), item=item
+            )
         return self._whole_setup(item, lack)
 
     def _whole_setup(self, item: pytest.Item, lack: UnsupportedError | SetupError | None) -> pytest.CallInfo[object]:
@@ -192,7 +201,7 @@ class Isolation:
         item.setup = setup  # type: ignore[method-assign]
         item.teardown = lambda: None  # type: ignore[method-assign]  # of the set-up that is done inside
         try:
-            return reports.call_of("setup", self._own_hook("pytest_runtest_setup"), item=item)
+            return reports.call_of("setup", plugins.own_hook(self._config, "pytest_runtest_setup"), item=item)
         finally:
             del item.setup, item.teardown
 
@@ -200,9 +209,9 @@ class Isolation:
         """Tear down out here what ``nextitem`` does not need; the report of a phase that did only this."""
         session = item.session
         following = None if session.shouldfail or session.shouldstop else nextitem  # as pytest does (its issue 11706)
-        hook = self._own_hook("pytest_runtest_teardown")
+        hook = plugins.own_hook(self._config, "pytest_runtest_teardown")
         call = reports.call_of("teardown", hook, item=item, nextitem=following)
-        report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call)
+        report = reports.made(item, call)
         if call.excinfo is not None and report.failed:  # for --pdb; of what failed inside, it was told inside
             item.ihook.pytest_exception_interact(node=item, call=call, report=report)
         return report
@@ -212,22 +221,7 @@ class Isolation:
         if item not in item.session._setupstate.stack:
             self._whole_setup(item, None)
 
-    def _own_hook(self, name: str, *, watching: bool = False) -> Callable[..., object]:
-        """The hook's caller, of pytest's own plugins only, or of those alone that watch this process."""
-        manager = self._config.pluginmanager
-        plugins = manager.get_plugins()
-        known, caller = self._callers.get((name, watching), (None, None))
-        if caller is None or known != plugins:
-            wanted = _watches if watching else _is_pytests
-            contexts = manager.get_plugin(
-                "_cov_contexts"
-            )  # pytest-cov's: names the test that what follows is covered by
-            others = [plugin for plugin in plugins if not wanted(plugin) and plugin is not contexts]
-            caller = manager.subset_hook_caller(name, others)
-            self._callers[name, watching] = plugins, caller
-        return caller
-
-    def _run(self, item: pytest.Item, spec: Spec, ahead: Spec | None, failure: BaseException | None) -> Outcome:
+    def _run(self, item: pytest.Item, spec: Spec, ahead: Spec | None, body: Callable[..., None]) -> Outcome:
         # pytest-timeout's alarm would go off in our waiting; the sandbox's own time-out stands for it.
         if (cancel := getattr(item, "cancel_timeout", None)) is not None:
             cancel()
@@ -236,15 +230,9 @@ class Isolation:
 
             faulthandler.cancel_dump_traceback_later()  # would show this process waiting; the child starts it anew
         assert not isinstance(self._keeper, UnsupportedError)
-        coverage = self._measured.before_fork()
+        body = partial(body, coverage=self._measured.before_fork(), messenger=self._messenger)
         keep = keepsakes.base_of_tmp_path(item)
-        return self._keeper.run(
-            spec,
-            lambda line: inside.run(item, failure, coverage, self._messenger, line),
-            ahead=ahead,
-            keep=keep,
-            more=self._remaining(item),
-        )
+        return self._keeper.run(spec, body, ahead=ahead, keep=keep, more=self._remaining(item))
 
     def _remaining(self, item: pytest.Item) -> int:
         """About how many isolated tests are still to run in this process, with this one."""
@@ -254,7 +242,8 @@ class Isolation:
         self._left -= 1
         return self._left + 1
 
-    def _report(self, item: pytest.Item, nextitem: pytest.Item | None, outcome: Outcome) -> None:
+    def _received(self, item: pytest.Item, outcome: Outcome) -> verdict.Received:
+        """What came out, completed by how the run ended; tells the hook and passes warnings on."""
         came = verdict.received(item, outcome, self._measured, controlled=self._worker is not None)
         verdict.conclude(item, came, outcome, self._unread_output())
         if hasattr(item.ihook, "pytest_isolate_outcome"):
@@ -264,6 +253,18 @@ class Isolation:
         for warning in came.warnings:
             # Into the list that pytest's warnings plugin keeps round the protocol; the filters were applied inside.
             warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
+        return came
+
+    def _log_earlier(self, item: pytest.Item, came: verdict.Received) -> None:
+        """Log the attempts that are followed by another, each as a whole."""
+        for attempt in came.earlier:
+            for report in attempt:
+                item.ihook.pytest_runtest_logreport(report=report)
+            item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+            item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+
+    def _report(self, item: pytest.Item, nextitem: pytest.Item | None, came: verdict.Received) -> None:
+        self._log_earlier(item, came)
         teardown = came.last("teardown")
         for report in came.reports:
             if report is not teardown:
@@ -290,19 +291,6 @@ class Isolation:
             return {}
         out, err = capture.read_global_capture()
         return {"stdout": out, "stderr": err}
-
-
-def _module_of(plugin: object) -> str:
-    return str(getattr(plugin, "__name__", None) or type(plugin).__module__)
-
-
-def _is_pytests(plugin: object) -> bool:
-    return _module_of(plugin).partition(".")[0] == "_pytest"
-
-
-def _watches(plugin: object) -> bool:
-    """Whether it warns in each phase of exceptions that nobody could catch: in ``__del__``, and in threads."""
-    return _module_of(plugin) in {"_pytest.unraisableexception", "_pytest.threadexception"}
 
 
 def _stands(item: pytest.Item) -> bool:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
+from pytest_isolate import plugins
+
 if TYPE_CHECKING:
     from pytest_isolate.outcome import Change, Outcome
 
@@ -65,7 +67,7 @@ def unpack(item: pytest.Item, data: Any) -> pytest.TestReport:
     if isinstance(data["longrepr"], list):  # of a skip: JSON has no tuples, and terminal and junitxml unpack this one
         data["longrepr"] = tuple(data["longrepr"])
     data["location"] = tuple(data["location"])
-    if data["outcome"] not in {"passed", "failed", "skipped"}:
+    if data["outcome"] not in {"passed", "failed", "skipped", "rerun"}:  # the last one is pytest-rerunfailures'
         raise ValueError(data["outcome"])
     for name in ("duration", "start", "stop"):
         if name in data:  # 8.0 has the times too, older report types of plugins may not
@@ -169,7 +171,13 @@ def call_of(when: Phase, body: Callable[..., object], /, **arguments: object) ->
 
 def report_of(item: pytest.Item, when: Phase, body: Callable[..., object], /, **arguments: object) -> pytest.TestReport:
     """The report of a phase whose body is ``body``."""
-    report: pytest.TestReport = item.ihook.pytest_runtest_makereport(item=item, call=call_of(when, body, **arguments))
+    return made(item, call_of(when, body, **arguments))
+
+
+def made(item: pytest.Item, call: pytest.CallInfo[Any]) -> pytest.TestReport:
+    """The report that pytest makes of a phase which was run out here."""
+    report: Any = plugins.own_hook(item.config, "pytest_runtest_makereport")(item=item, call=call)
+    assert isinstance(report, pytest.TestReport)
     return report
 
 

@@ -155,7 +155,8 @@ class Reading:
 
 def honours_pytest_timeout(config: pytest.Config) -> bool:
     """Whether pytest-timeout is loaded: without it (``-p no:timeout``) its marker and options mean nothing."""
-    return config.pluginmanager.hasplugin("timeout")
+    names = ("timeout", "pytest_timeout")  # by entry point; by -p or pytest_plugins
+    return any(config.pluginmanager.hasplugin(name) for name in names)
 
 
 def _instead_of_ini(name: str, ours: list[str]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from warnings import WarningMessage
 
 import pytest
 
-from pytest_isolate import reports
+from pytest_isolate import neighbours, plugins, reports
 
 if TYPE_CHECKING:
     from pytest_isolate.measuring import Measured
@@ -21,6 +22,8 @@ class Received:
     """What came out of a sandbox, in order."""
 
     reports: list[pytest.TestReport] = field(default_factory=list)
+    #: those of attempts before the last one, if a plugin has tried the test again
+    earlier: list[list[pytest.TestReport]] = field(default_factory=list)
     warnings: list[WarningMessage] = field(default_factory=list)
     stops: list[tuple[str, str | bool]] = field(default_factory=list)
     interrupt: BaseException | None = None
@@ -30,6 +33,18 @@ class Received:
         """The report of a phase; sub-tests report ``call`` too, before the test itself does."""
         found = [report for report in self.reports if report.when == when and not hasattr(report, "context")]
         return found[-1] if found else None
+
+    def failed(self) -> bool:
+        """Whether a phase of the last attempt failed, by no expected failure."""
+        return any(report.failed for report in self.reports)
+
+    def to_be_rerun(self) -> None:
+        """Make the last attempt one of the earlier ones, as pytest-rerunfailures calls what failed in it."""
+        for report in self.reports:
+            if report.failed:
+                report.outcome = "rerun"  # type: ignore[assignment]
+        self.earlier.append(self.reports)
+        self.reports = []
 
 
 def received(item: pytest.Item, outcome: Outcome, measured: Measured, *, controlled: bool) -> Received:
@@ -45,7 +60,7 @@ def received(item: pytest.Item, outcome: Outcome, measured: Measured, *, control
         except Exception as error:  # noqa: BLE001 - whatever a test may have forged
             came.broken += f"a message out of the sandbox cannot be read ({error!r}): {str(message)[:500]}\n"
     extra = reports.properties(outcome)
-    for report in came.reports:
+    for report in itertools.chain(*came.earlier, came.reports):
         report.user_properties += extra
     return came
 
@@ -71,6 +86,9 @@ def _take(item: pytest.Item, came: Received, measured: Measured, message: Any, *
     match kind:
         case "report":
             came.reports.append(reports.unpack(item, data))
+        case "again":
+            came.earlier.append(came.reports)
+            came.reports = []
         case "warning":
             came.warnings.append(reports.unpack_warning(data, controlled=controlled))
         case "coverage":
@@ -81,12 +99,21 @@ def _take(item: pytest.Item, came: Received, measured: Measured, message: Any, *
             came.interrupt = KeyboardInterrupt(*map(str, data or [f"in {item.nodeid}"]))
         case "shouldstop" | "shouldfail":
             came.stops.append((kind, data if isinstance(data, bool) else str(data)))
+        case "broken":
+            came.broken += str(data)
+        case _:
+            _record(item, kind, data)
+
+
+def _record(item: pytest.Item, kind: str, data: Any) -> None:
+    """Give what the session keeps, beside reports, to whom it belongs."""
+    match kind:
         case "failed_subtests":
             _count_failed_subtests(item, int(data))
         case "suite_property" | "xml_attribute":
             _record_in_junit(item, kind, *data)
-        case "broken":
-            came.broken += str(data)
+        case "benchmark":
+            neighbours.add_benchmark(item.config, *data)
         case _:
             msg = f"unknown kind {kind!r}"
             raise ValueError(msg)
@@ -96,7 +123,8 @@ def _failed(item: pytest.Item, came: Received, outcome: Outcome, failure: str, u
     """Give a run that did not come to its own end, or broke a limit, the reports of a failed test."""
     setup, call, teardown = (came.last(when) for when in ("setup", "call", "teardown"))
     died_in: Phase = "setup" if setup is None else "call" if setup.passed and call is None else "teardown"
-    text = failure if outcome.complete else f"{failure} (in {reports.PHASE_NAMES[died_in]})"
+    told = not any(plugins.protocols(item))  # another plugin's protocol may keep all reports back until the end
+    text = f"{failure} (in {reports.PHASE_NAMES[died_in]})" if told and not outcome.complete else failure
     if setup is None:
         setup = reports.passed(item, "setup")
         came.reports.insert(0, setup)

@@ -25,6 +25,8 @@ _REPOSITORY = Path(__file__).parent.parent
 _SLOW_TO_LOAD = ("anyio", "asyncio", "hypothesispytest")
 #: A delegated cgroup for all runs, where the user has none by itself: ``--isolate-cgroup``.
 CGROUP = os.environ.get("ISOLATE_CGROUP")
+#: Plugins that a test may need and that are not called pytest-*; ``ISOLATE_MUST=neighbours`` means them all.
+_NEIGHBOURS = {"flaky"}
 _SKIPPED: pytest.StashKey[Counter[str]] = pytest.StashKey()
 
 #: Writes each report that pytest logs, and each warning, as one line of JSON.
@@ -136,14 +138,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def _without(config: pytest.Config, capability: str, reason: str) -> None:
     """Skip, unless ``ISOLATE_MUST`` (``userns,memory``, or ``all``) says that this machine has it."""
     must = os.environ.get("ISOLATE_MUST", "").split(",")
-    if capability in must or "all" in must:
+    neighbour = capability in _NEIGHBOURS or capability.startswith("pytest-")
+    if capability in must or "all" in must or (neighbour and "neighbours" in must):
         pytest.fail(f"ISOLATE_MUST names {capability}, but: {reason}", pytrace=False)
     config.stash[_SKIPPED][capability] += 1
     pytest.skip(f"needs {capability}: {reason}")
 
 
 def _lack(capability: str) -> str | None:
-    """Why this host lacks a capability; None if it has it."""
+    """Why this host lacks a capability, or this environment another plugin; None if it has it."""
+    if capability in _NEIGHBOURS or capability.startswith("pytest-"):
+        installed = any(metadata.distributions(name=capability))
+        return None if installed else f"{capability} is not installed; tox -e neighbours has it"
     known, reasons = _capabilities()
     return None if capability in known else reasons.get(capability, f"this host has no {capability}")
 

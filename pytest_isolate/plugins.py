@@ -1,0 +1,59 @@
+"""Whose hooks run on which side of the border.
+
+Other plugins' hooks round a test run once, inside. Out here only pytest's own run, for their skip marks, captured
+output and logs: another plugin's would work on what only the inside has set, and count things twice.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+_OURS = "pytest_isolate"
+#: By name of a hook, and whether of watching plugins only: the plugins that there were, and the caller.
+_CALLERS: pytest.StashKey[dict[tuple[str, bool], tuple[set[object], Callable[..., object]]]] = pytest.StashKey()
+
+
+def own_hook(config: pytest.Config, name: str, *, watching: bool = False) -> Callable[..., object]:
+    """The hook's caller, of pytest's own plugins only, or of those alone that watch this process."""
+    manager, callers = config.pluginmanager, config.stash.setdefault(_CALLERS, {})
+    plugins = manager.get_plugins()
+    known, caller = callers.get((name, watching), (None, None))
+    if caller is None or known != plugins:
+        contexts = manager.get_plugin("_cov_contexts")  # pytest-cov's: names the test that what follows is covered by
+        wanted = _watches if watching else _is_pytests
+        others = [plugin for plugin in plugins if not wanted(plugin) and plugin is not contexts]
+        caller = manager.subset_hook_caller(name, others)
+        callers[name, watching] = plugins, caller
+    return caller
+
+
+def protocols(item: pytest.Item) -> Iterator[Callable[[], object]]:
+    """What other plugins have in place of pytest's protocol of an item, such as reruns of failures; in pluggy's order.
+
+    Each is to be called for ``item`` with no next item. What is wrapped round the protocol is none of them: it is round
+    ours already, outside.
+    """
+    arguments = {"item": item, "nextitem": None}
+    for hook in reversed(item.ihook.pytest_runtest_protocol.get_hookimpls()):
+        if not (hook.hookwrapper or hook.wrapper) and _package(hook.plugin) not in {"_pytest", _OURS}:
+            yield functools.partial(hook.function, *(arguments[name] for name in hook.argnames))
+
+
+def _module(plugin: object) -> str:
+    return str(getattr(plugin, "__name__", None) or type(plugin).__module__)
+
+
+def _package(plugin: object) -> str:
+    return _module(plugin).partition(".")[0]
+
+
+def _is_pytests(plugin: object) -> bool:
+    return _package(plugin) == "_pytest"
+
+
+def _watches(plugin: object) -> bool:
+    """Whether it warns in each phase of exceptions that nobody could catch: in ``__del__``, and in threads."""
+    return _module(plugin) in {"_pytest.unraisableexception", "_pytest.threadexception"}

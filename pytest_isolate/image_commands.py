@@ -9,12 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_isolate.building import bring_in, identity
 from pytest_isolate.errors import ImageError, IsolateError
 from pytest_isolate.images import names
 from pytest_isolate.images.merged import Merged, differences
 from pytest_isolate.images.source import opened
 from pytest_isolate.images.store import Stack, Store
-from pytest_isolate.unpacking import Jail, Most, install, verify
+from pytest_isolate.unpacking import Jail, Most, verify
 from pytest_isolate.values import count, size, size_text
 
 
@@ -52,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     adding = command("import", _import, "keep and unpack an OCI image layout, or an archive of one or of docker save")
     adding.add_argument("path", metavar="PATH", help="a directory or a .tar file")
     adding.add_argument("name", metavar="NAME", nargs="?", help="its name from now on; that of PATH")
-    build = command("build", _build, "unpack images that are not in the store yet")
+    build = command("build", _build, "build or unpack images that are not in the store yet")
     build.add_argument("name", metavar="NAME", nargs="*", help="which; all")
     for each in (adding, build):
         each.add_argument("--max-size", metavar="SIZE", type=size, default=Most().size, help="of a layer's files; 20G")
@@ -91,8 +92,7 @@ def _path(options: argparse.Namespace, name: str) -> str:
 
 def _known(store: Store, path: str) -> Stack | None:
     """What the store has of the image that the folder ``path`` holds now."""
-    with opened(path) as (_, image):
-        return store.image(image.digest)
+    return store.image(identity(path))
 
 
 def _needed(store: Store, path: str) -> Stack:
@@ -151,7 +151,7 @@ def _build(options: argparse.Namespace, store: Store) -> None:
 def _install(options: argparse.Namespace, store: Store, path: str) -> None:
     name = os.path.basename(path)
     known = _known(store, path)
-    stack = install(
+    stack = bring_in(
         path,
         store,
         most=Most(size=options.max_size, entries=options.max_entries),
@@ -204,8 +204,7 @@ def _gc(_: argparse.Namespace, store: Store) -> None:
 
 def _still_there(stack: Stack, path: str) -> bool:
     try:
-        with opened(path) as (_, image):
-            return image.digest == stack.digest
+        return identity(path) == stack.digest
     except (ImageError, OSError):
         return False
 

@@ -188,18 +188,18 @@ def changes(scratch: Fd, layer: Layer) -> list[Change] | None:
     return found
 
 
-def library(name: str, *, only_if_loaded: bool = False) -> object | None:
-    """Load a shared object, by path or by name (dlopen(3)); it is unloaded with the handle that is returned.
+def library(path: str) -> object:
+    """Load a shared object (dlopen(3)); it is unloaded with the handle that is returned.
 
-    :returns: None if it is not loaded and shall not be. :raises OSError: if it can't be loaded.
+    :raises OSError: if it can't be loaded.
     """
-    try:
-        handle: object = _ffi.dlopen(name, os.RTLD_LAZY | (os.RTLD_NOLOAD if only_if_loaded else 0))
-    except OSError:
-        if only_if_loaded:
-            return None
-        raise
+    handle: object = _ffi.dlopen(path, os.RTLD_LAZY)
     return handle
+
+
+def library_loaded(name: str) -> bool:
+    """Whether a shared object of that name is in this process, from whatever path."""
+    return bool(_lib.isolate_library_loaded(os.fsencode(name)))
 
 
 def collapse(start: int, limit: int) -> tuple[int, int, int]:

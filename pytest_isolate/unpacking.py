@@ -12,20 +12,21 @@ import json
 import os
 import pwd  # noqa: F401
 import resource
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_isolate import native
+from pytest_isolate import native, scratch
 from pytest_isolate.builder import Builder
+from pytest_isolate.cgroups.names import session_name
 from pytest_isolate.errors import ImageError, SetupError, UnsupportedError
 from pytest_isolate.host import ESSENTIAL, Host, identity
-from pytest_isolate.images import names, untar
+from pytest_isolate.images import names, recipe, untar
 from pytest_isolate.images.root import Root, root_of
-from pytest_isolate.images.source import LayerBlob, Source, opened
+from pytest_isolate.images.source import opened
 from pytest_isolate.images.store import Layer, Stack, Store, chain_ids
 from pytest_isolate.images.stream import tar_of
 from pytest_isolate.images.untar import OPAQUE
@@ -78,6 +79,11 @@ class Jail:
         self._builder.close()
 
     @property
+    def host(self) -> Host:
+        """What this host allows."""
+        return self._host
+
+    @property
     def owners(self) -> bool:
         """Whether files can be given to other users: only real root can."""
         return self._host.real_root
@@ -109,6 +115,33 @@ class Jail:
                     os.close(fd)
             forker.reap()
             self._builder.done(sandbox)
+
+    @contextmanager
+    def executed(
+        self, plan: Plan, command: Sequence[str], env: Mapping[str, str], output: int
+    ) -> Iterator[tuple[int, Fd | None]]:
+        """Run a program in a sandbox of ``plan`` to its end: its exit status, and the sandbox's scratch space.
+
+        :param output: file for what it writes to its standard output and standard error.
+        """
+        with ExitStack() as stack:
+            if plan.scratch:
+                place = scratch.directory(plan.scratch, f"{session_name()}.build{os.getpid()}")
+                plan = replace(plan, scratch=stack.enter_context(place))
+            sandbox = self._builder.get(self._builder.add(plan))
+            stack.callback(self._builder.done, sandbox)
+            forker = Forker()
+            stack.callback(forker.reap)
+            close = tuple(
+                Fd(fd) for fd in (self._builder.fileno(), sandbox.init_pidfd, sandbox.scratch) if fd is not None
+            )
+            pid, _ = forker.fork(plan, Entry(init_pidfd=sandbox.init_pidfd, attach=(), close=close, cwd="/"))
+            if pid == 0:
+                _execute(command, env, output)
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            if trouble := forker.trouble():
+                raise trouble
+            yield status, sandbox.scratch
 
     def _attempt(self, plan: Plan) -> SetupError | None:
         try:
@@ -171,6 +204,20 @@ def _usable(host: Host) -> Host:
     return host
 
 
+def _execute(command: Sequence[str], env: Mapping[str, str], output: int) -> None:
+    """In the fork: become the program."""
+    try:
+        null = os.open(os.devnull, os.O_RDONLY)
+        for there, fd in ((null, 0), (output, 1), (output, 2)):
+            os.dup2(there, fd)
+        os.umask(0o022)
+        os.execvpe(command[0], [*command], {"HOME": "/root", "LANG": "C.UTF-8", **env})  # noqa: S606 - in a sandbox
+    except OSError as error:
+        os.write(output, f"{command[0]}: {error.strerror}\n".encode())
+    finally:
+        os._exit(127)
+
+
 def _plan(host: Host, root: str) -> Plan:
     """A sandbox that has nothing but ``root``. As in a test's, the mounts are made outside of root's user namespace."""
     ops = (
@@ -214,9 +261,8 @@ def install(path: str, store: Store, *, most: Most | None = None, tell: Tell = l
                     blob = image.layers[number]
                     tell(f"unpacking layer {number + 1} of {len(chain)} ({blob.diff_id[7:19]})")
                     assert jail is not None
-                    _install_layer(
-                        jail, store, source=source, blob=blob, chain=chain[: number + 1], most=most or Most()
-                    )
+                    with source.open(blob.name) as file:
+                        install_layer(jail, store, tar_of(blob, file), chain[: number + 1], blob.diff_id, most=most)
             stack = Stack(digest=image.digest, layers=tuple(chain), env=image.env, sources=(os.path.realpath(path),))
             store.register(stack)
     return stack
@@ -231,25 +277,33 @@ def root(path: str, host: Host, *, places: Iterable[str], writable: Sequence[str
     if problem := names.problem(name, folder):
         raise ImageError(name, problem)
     store = Store()
-    stack = install(path, store)
+    stack = store.image(recipe.digest(path)) if recipe.exists(path) else install(path, store)
+    if stack is None:  # a test must not fetch packages, nor wait for what may take minutes
+        raise ImageError(name, f"is not built yet: python -m pytest_isolate images build {name}")
     import_module("pytest_isolate.images.settle")  # for the test's process, which has the image under it
     return root_of(stack, store, name=name, places=places, writable=writable, real_root=host.real_root)
 
 
-def _install_layer(jail: Jail, store: Store, *, source: Source, blob: LayerBlob, chain: list[str], most: Most) -> None:
-    """Unpack one layer. :param chain: its chain id, after those of the layers below."""
+def install_layer(
+    jail: Jail, store: Store, tar: Iterable[bytes], chain: list[str], diff_id: str, *, most: Most | None = None
+) -> None:
+    """Unpack one layer from its tar. :param chain: its chain id, after those of the layers below.
+
+    :raises ImageError: it is refused.
+    """
     *below, own = chain
     with store.adding(own) as tree:
         if tree is None:
             return  # another process was faster
         lowers = [os.open(store.tree(each), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for each in reversed(below)]
+        most = most or Most()
         unpacker = untar.Unpacker(lowers=lowers, owners=jail.owners, most_bytes=most.size, most_entries=most.entries)
         try:
-            with source.open(blob.name) as file, jail.running(tree, _unpacking(unpacker), keep=lowers) as running:
-                running.feed(tar_of(blob, file))
+            with jail.running(tree, _unpacking(unpacker), keep=lowers) as running:
+                running.feed(tar)
                 found = running.result()
         except untar.HostileError as error:
-            raise ImageError(source.path, f"layer {blob.diff_id} is refused: {error}.") from error
+            raise ImageError(diff_id, f"is refused: {error}.") from error
         if jail.owners:
             _mark_for_root(tree, found["opaque"])
         del found["opaque"]
@@ -257,7 +311,7 @@ def _install_layer(jail: Jail, store: Store, *, source: Source, blob: LayerBlob,
             tree,
             Layer(
                 chain=own,
-                diff_id=blob.diff_id,
+                diff_id=diff_id,
                 parent=below[-1] if below else None,
                 owners=jail.owners,
                 left_out=tuple((str(what), int(number)) for what, number in found.pop("left_out")),

@@ -6,9 +6,13 @@ import gzip
 import hashlib
 import io
 import json
+import os
+import re
+import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 _OCI = "application/vnd.oci.image"
@@ -28,6 +32,17 @@ def entry(name: str, content: str | bytes | None = None, **fields: Any) -> tuple
 
 def link(name: str, target: str, *, hard: bool = False) -> tuple[tarfile.TarInfo, bytes]:
     return entry(name, "", type=tarfile.LNKTYPE if hard else tarfile.SYMTYPE, linkname=target)
+
+
+def programs(*names: str) -> dict[str, bytes]:
+    """Programs of this machine in /bin, and the shared objects that they need in their places."""
+    files = {}
+    for name in names:
+        program = os.path.realpath(which(name) or "")
+        needed = subprocess.run(["ldd", program], stdout=subprocess.PIPE, text=True, check=True).stdout
+        for path in (program, *re.findall(r"(/\S+) \(0x", needed)):
+            files[f"/bin/{name}" if path == program else path] = Path(path).read_bytes()
+    return files
 
 
 def tar(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:

@@ -18,6 +18,7 @@
 #include "core_cdef.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -556,3 +557,14 @@ char *isolate_changes(int scratch, const char *upper, const char *seen, int skel
 }
 
 void isolate_free(char *bytes) { free(bytes); }
+
+/* ------------------------------------------------------------------------------------------------------ shared objects */
+
+/* Whether the dynamic linker would take a loaded object for `name`. Not through cffi's dlopen(): the linker gives no reason for a
+ * name that it finds a file for but has not loaded (RTLD_NOLOAD), and cffi crashes without one. */
+int isolate_library_loaded(const char *name) {
+  void *handle = dlopen(name, RTLD_LAZY | RTLD_NOLOAD);
+  if (!handle) return 0;
+  dlclose(handle);
+  return 1;
+}

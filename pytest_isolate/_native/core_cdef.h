@@ -34,3 +34,4 @@ void isolate_free(char *bytes);
 int isolate_pidfd_open(int pid);
 int isolate_landlock_version(void);
 long isolate_collapse(uint64_t *from, long limit, long *tried);
+int isolate_library_loaded(const char *name);

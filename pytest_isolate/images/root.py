@@ -47,16 +47,24 @@ class Root:
     env: tuple[tuple[str, str], ...]  #: variables to set
     mode: int  #: of ``/``
     owner: tuple[int, int]  #: of ``/``
-    trusted: bool  #: the layers can be mounted with overlayfs's attributes for root
+    options: str  #: of the overlay, after its directories
 
 
 def root_of(
-    stack: Stack, store: Store, *, name: str, places: Iterable[str], writable: Sequence[str], real_root: bool
+    stack: Stack,
+    store: Store,
+    *,
+    name: str,
+    real_root: bool,
+    places: Iterable[str] = (),
+    writable: Sequence[str] = (),
+    bare: bool = False,
 ) -> Root:
     """How ``stack`` becomes a root for tests of this process.
 
     :param places: directories of the host where tests will write: the project, temporary folders.
     :param writable: paths that are bound through.
+    :param bare: for a program of the image alone, whose changes become a layer: nothing of the host's, nothing added.
     :raises ImageError: if it can't, naming ``name``.
     """
     layers = [store.tree(chain) for chain in reversed(stack.layers)]
@@ -65,9 +73,30 @@ def root_of(
     layout = _Layout(name, merged, real_root=real_root)
     for path in KERNEL:
         layout.kernel(path)
-    for path in outermost(os.path.realpath(path) for path in places if os.path.isdir(path)):
+    libraries = [] if bare else _with_python(layout, places, writable)
+    top = merged.root.status
+    return Root(
+        layers=tuple(layers),
+        points=tuple(sorted(layout.points.values(), key=lambda entry: entry.path.split("/"))),
+        shown=tuple(sorted(layout.shown.values(), key=lambda pair: pair[1].split("/"))),
+        copied=tuple(entry for path in layout.copied if (entry := entry_at(path)) is not None),
+        aliases=tuple((os.path.realpath(path), path) for path in layout.aliases),
+        bound=tuple(layout.bound.values()),
+        moved=tuple(layout.moved.items()),
+        libraries=tuple(libraries),
+        env=_environment(stack.env),
+        mode=stat.S_IMODE(top.st_mode),
+        owner=(top.st_uid, top.st_gid) if real_root else _CREATOR,
+        options=_options(real_root and all(layer.owners for layer in described), bare=bare),
+    )
+
+
+def _with_python(layout: _Layout, places: Iterable[str], writable: Sequence[str]) -> list[str]:
+    """Place what this process goes on needing; where the host's shared objects are then."""
+    folders = [path for path in places if os.path.isdir(path)]
+    for path in outermost(map(os.path.realpath, folders)):
         layout.copy(path)
-    for path in outermost(os.path.normpath(path) for path in places if os.path.isdir(path)):
+    for path in outermost(map(os.path.normpath, folders)):
         layout.alias(path)
     for path in writable:
         layout.bind(path)
@@ -84,21 +113,14 @@ def root_of(
     layout.folder(tempfile.gettempdir(), 0o1777)
     layout.folder(os.path.expanduser("~"), 0o700)
     layout.hosts()
-    top = merged.root.status
-    return Root(
-        layers=tuple(layers),
-        points=tuple(sorted(layout.points.values(), key=lambda entry: entry.path.split("/"))),
-        shown=tuple(sorted(layout.shown.values(), key=lambda pair: pair[1].split("/"))),
-        copied=tuple(entry for path in layout.copied if (entry := entry_at(path)) is not None),
-        aliases=tuple((os.path.realpath(path), path) for path in layout.aliases),
-        bound=tuple(layout.bound.values()),
-        moved=tuple(layout.moved.items()),
-        libraries=tuple(libraries),
-        env=_environment(stack.env),
-        mode=stat.S_IMODE(top.st_mode),
-        owner=(top.st_uid, top.st_gid) if real_root else _CREATOR,
-        trusted=real_root and all(layer.owners for layer in described),
-    )
+    return libraries
+
+
+def _options(trusted: bool, *, bare: bool) -> str:  # noqa: FBT001 - named where it is computed
+    """Of the overlay. Renamed directories that are marks only (redirect_dir) could not be made a layer of."""
+    if not trusted:
+        return ",userxattr,index=off,xino=off"
+    return f",redirect_dir={'off' if bare else 'on'},index=off,xino=off"
 
 
 def _environment(env: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

@@ -94,7 +94,7 @@ class Libraries:
 
     def load(self, name: str, own: Sequence[str] = ()) -> None:
         """Load ``name`` if it is not loaded. :param own: directories that the linker will look in by itself."""
-        if name in self._seen or native.library(name, only_if_loaded=True) is not None:
+        if name in self._seen or native.library_loaded(name):
             return
         self._seen.add(name)
         for folder in (*own, *self._folders):

@@ -26,13 +26,18 @@ def tar_of(blob: LayerBlob, file: IO[bytes]) -> Iterator[bytes]:
     :raises ImageError: at the end, if a digest is wrong; at once, if the blob is cut off or cannot be decompressed.
     :raises UnsupportedError: nothing here can decompress it.
     """
-    packed = _Digest(blob.name, blob.digest)
     tar = _Digest(f"{blob.name}, unpacked,", blob.diff_id)
-    for piece in _decompressed(blob, packed.passing(iter(lambda: file.read(_PIECE), b""))):
+    for piece in unpacked(blob.name, file, digest=blob.digest, packing=blob.packing):
         tar.update(piece)
         yield piece
-    packed.check()
     tar.check()
+
+
+def unpacked(name: str, file: IO[bytes], *, digest: str | None, packing: str | None = None) -> Iterator[bytes]:
+    """The pieces of any file, decompressed if need be. :param digest: of the file as it is; else as :func:`tar_of`."""
+    packed = _Digest(name, digest)
+    yield from _decompressed(name, packing, packed.passing(iter(lambda: file.read(_PIECE), b"")))
+    packed.check()
 
 
 class _Digest:
@@ -56,19 +61,19 @@ class _Digest:
             raise ImageError(self._what, f"is damaged: its digest is {found}, not {self._expected}.")
 
 
-def _decompressed(blob: LayerBlob, pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _decompressed(name: str, packing: str | None, pieces: Iterator[bytes]) -> Iterator[bytes]:
     first = next(pieces, b"")
-    packing = blob.packing or _packing_of(first)
+    packing = packing or _packing_of(first)
     pieces = chain([first], pieces)
     if packing == "plain":
         yield from pieces
     elif packing == "zstd" and (module := _zstd_module()) is None:
-        yield from _by_zstd_program(blob, pieces)
+        yield from _by_zstd_program(name, pieces)
     else:
         try:
             yield from _gunzip(pieces) if packing == "gzip" else _unzstd(module, pieces)
         except (zlib.error, EOFError) as error:
-            raise ImageError(blob.name, f"cannot be decompressed ({packing}): {error}.") from error
+            raise ImageError(name, f"cannot be decompressed ({packing}): {error}.") from error
 
 
 def _packing_of(first: bytes) -> str:
@@ -123,12 +128,12 @@ def _zstd_module() -> Any | None:
     return None
 
 
-def _by_zstd_program(blob: LayerBlob, pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _by_zstd_program(name: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
     program = which("zstd")
     if program is None:
         raise UnsupportedError(
             "image",
-            f"{blob.name} is compressed by zstd, which neither this Python nor a program here can read",
+            f"{name} is compressed by zstd, which neither this Python nor a program here can read",
             "Install the program (apt-get install zstd), the package backports.zstd, or Python 3.14.",
         )
     with tempfile.TemporaryFile() as copy:  # a file, so that no second thread has to feed a pipe
@@ -148,4 +153,4 @@ def _by_zstd_program(blob: LayerBlob, pieces: Iterator[bytes]) -> Iterator[bytes
                 raise
             complaint = errors.read().decode("utf-8", "replace").strip()
         if process.returncode:
-            raise ImageError(blob.name, f"cannot be decompressed (zstd): {complaint}.")
+            raise ImageError(name, f"cannot be decompressed (zstd): {complaint}.")

@@ -9,8 +9,6 @@ from pytest_isolate.rootfs import NEW, OLD, SCRATCH, View
 from pytest_isolate.tree import Entry, Tree
 
 _POINTS = f"{SCRATCH}/points"
-_TRUSTED = ",redirect_dir=on,index=off,xino=off"
-_USER = ",userxattr,index=off,xino=off"
 
 
 def root(image: Root) -> tuple[list[Op], Layer]:
@@ -26,7 +24,7 @@ def root(image: Root) -> tuple[list[Op], Layer]:
     ops += _owned(f"{SCRATCH}/u0", image.owner, image.mode)
     ops.append(Op(Step.MKDIR, 0o700, b=f"{SCRATCH}/w0"))
     lowers = ":".join([_POINTS, *(f"{SCRATCH}/l{number}" for number in range(len(image.layers)))])
-    data = f"lowerdir={lowers},upperdir={SCRATCH}/u0,workdir={SCRATCH}/w0{_TRUSTED if image.trusted else _USER}"
+    data = f"lowerdir={lowers},upperdir={SCRATCH}/u0,workdir={SCRATCH}/w0{image.options}"
     ops.append(Op(Step.MOUNT, MountFlag.NOSUID | MountFlag.NODEV, "overlay", NEW, "overlay", data))
     return ops, Layer(upper="u0", seen="/", lowers=("points", *image.layers))
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import which
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_isolate.__main__ import main
+from pytest_isolate.images import hostpython
 from pytest_isolate.images.store import remove_tree
-from tests.layers import entry, layout, link, tar
+from tests.layers import entry, layout, link, programs, tar
 
 if TYPE_CHECKING:
     from tests.conftest import Project
@@ -25,19 +24,8 @@ pytestmark = pytest.mark.needs("sandbox")
 ROOT = os.geteuid() == 0
 
 
-def _programs(*names: str) -> dict[str, bytes]:
-    """Programs of this machine, and the shared objects that they need, by path."""
-    files = {}
-    for name in names:
-        program = os.path.realpath(which(name) or "")
-        needed = subprocess.run(["ldd", program], stdout=subprocess.PIPE, text=True, check=True).stdout
-        for path in (program, *re.findall(r"(/\S+) \(0x", needed)):
-            files[f"/bin/{name}" if path == program else path] = Path(path).read_bytes()
-    return files
-
-
 BASE = tar(
-    *(entry(path, content, mode=0o755) for path, content in _programs("sh", "cat", "ls").items()),
+    *(entry(path, content, mode=0o755) for path, content in programs("sh", "cat", "ls").items()),
     entry("etc/old", "1"),
     entry("tree/file", "2"),
     entry("tmp/", mode=0o1777),
@@ -170,6 +158,27 @@ def test_it():
     except ValueError as error:
         import traceback
         assert "self.scan_once(s, idx)" in traceback.format_exc()
+"""
+    )
+    on_image.isolated().assert_outcomes(passed=1)
+
+
+def test_shared_objects_of_the_image_are_not_taken_by_the_hosts_extensions(on_image: Project) -> None:
+    """Neither one that is whole, and that the linker finds but has not loaded, nor one that is none."""
+    folder = next(path for path in hostpython.libraries() if os.path.exists(f"{path}/libgcc_s.so.1"))
+    known = re.compile(r"lib(sqlite3|ffi|ssl|crypto|bz2|lzma)\.so\.\d+")
+    names = [name for name in os.listdir(folder) if known.fullmatch(name)]
+    layers = [entry(f"{folder}/libgcc_s.so.1", Path(folder, "libgcc_s.so.1").read_bytes())]
+    layers += [entry(f"{folder}/{name}", "none") for name in names]
+    layout(on_image.path / "fixtures_images/other", BASE, tar(*layers))
+    on_image.write(
+        test_it="""
+import pytest
+
+@pytest.mark.isolate(image="other")
+def test_it():
+    import _ctypes, sqlite3, ssl, bz2, lzma
+    assert sqlite3.connect(":memory:").execute("select 1").fetchone() == (1,)
 """
     )
     on_image.isolated().assert_outcomes(passed=1)

@@ -118,7 +118,8 @@ class _Build:
             tar.seek(0)
             self.chain = [*self.chain, chain_ids(self.diff_ids)[-1]]
             content = iter(lambda: tar.read(_PIECE), b"")
-            install_layer(self.jail, self.store, content, self.chain, self.diff_ids[-1], most=self.most)
+            last = self.diff_ids[-1]
+            install_layer(self.jail, self.store, content, self.chain, last, image=self.name, most=self.most)
 
     def _run(self, command: Sequence[str], tar: IO[bytes]) -> None:
         """Run a command as root of a sandbox on the image so far; what it has changed goes to ``tar``."""

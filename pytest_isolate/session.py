@@ -207,7 +207,7 @@ class Keeper:
                     os.path.join(self._images, spec.image), self.host, places=self._places, writable=spec.writable
                 )
             except ImageError as error:
-                self._roots[key] = SetupError("use the image", spec.image, 0, f"It {error.problem}")
+                self._roots[key] = SetupError("use the image", spec.image, 0, f"Image {error.image}: {error.problem}")
         root = self._roots[key]
         if isinstance(root, SetupError):
             raise root

@@ -262,7 +262,8 @@ def install(path: str, store: Store, *, most: Most | None = None, tell: Tell = l
                     tell(f"unpacking layer {number + 1} of {len(chain)} ({blob.diff_id[7:19]})")
                     assert jail is not None
                     with source.open(blob.name) as file:
-                        install_layer(jail, store, tar_of(blob, file), chain[: number + 1], blob.diff_id, most=most)
+                        tar = tar_of(blob, file)
+                        install_layer(jail, store, tar, chain[: number + 1], blob.diff_id, image=path, most=most)
             stack = Stack(digest=image.digest, layers=tuple(chain), env=image.env, sources=(os.path.realpath(path),))
             store.register(stack)
     return stack
@@ -285,11 +286,11 @@ def root(path: str, host: Host, *, places: Iterable[str], writable: Sequence[str
 
 
 def install_layer(
-    jail: Jail, store: Store, tar: Iterable[bytes], chain: list[str], diff_id: str, *, most: Most | None = None
+    jail: Jail, store: Store, tar: Iterable[bytes], chain: list[str], diff_id: str, *, image: str, most: Most | None
 ) -> None:
     """Unpack one layer from its tar. :param chain: its chain id, after those of the layers below.
 
-    :raises ImageError: it is refused.
+    :raises ImageError: it is refused; the error names ``image``.
     """
     *below, own = chain
     with store.adding(own) as tree:
@@ -303,7 +304,7 @@ def install_layer(
                 running.feed(tar)
                 found = running.result()
         except untar.HostileError as error:
-            raise ImageError(diff_id, f"is refused: {error}.") from error
+            raise ImageError(image, f"its layer {diff_id} is refused: {error}.") from error
         if jail.owners:
             _mark_for_root(tree, found["opaque"])
         del found["opaque"]

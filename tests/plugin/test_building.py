@@ -152,7 +152,7 @@ def test_a_test_on_a_recipe_that_is_not_built_says_how(folder: Path, project: Pr
     project.write(test_it="import pytest\n@pytest.mark.isolate(image='later')\ndef test_it(): pass\n")
     result = project.isolated()
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*It is not built yet: python -m pytest_isolate images build later"])
+    result.stdout.fnmatch_lines(["*Image later: is not built yet: python -m pytest_isolate images build later"])
 
 
 @pytest.mark.skipif(shutil.which("apt-get") is None, reason="packages are fetched by apt")

@@ -275,7 +275,9 @@ def test_an_image_with_a_link_where_the_kernels_trees_belong_is_refused(on_image
     on_image.write(test_it="import pytest\n@pytest.mark.isolate(image='bad')\ndef test_it(): pass\n")
     result = on_image.isolated()
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines([f"*cannot use the image on bad. It has /{path} as something other than a directory*"])
+    result.stdout.fnmatch_lines(
+        [f"*cannot use the image on bad. Image bad: has /{path} as something other than a directory*"]
+    )
 
 
 def test_an_image_that_is_refused_is_an_error_in_the_set_up_that_says_why(on_image: Project) -> None:
@@ -291,7 +293,9 @@ def test_it(turn): pass
     )
     result = on_image.isolated()
     result.assert_outcomes(errors=2)
-    result.stdout.fnmatch_lines(["*cannot use the image on bad. It layer sha256:* is refused: '../out' leads out*"])
+    result.stdout.fnmatch_lines(
+        ["*cannot use the image on bad. Image */bad: its layer sha256:* is refused: '../out' leads out*"]
+    )
 
 
 def test_workers_of_xdist_share_what_one_of_them_unpacks(on_image: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ def test_an_archive_is_imported_under_a_name(folder: Path, images: Images) -> No
 
 def test_an_image_that_is_refused_is_not_imported(folder: Path, images: Images) -> None:
     layout(folder / "bad", tar(entry("../x", "x")))
-    assert "layer sha256:" in (said := images("import", "bad", status=1))
+    assert "its layer sha256:" in (said := images("import", "bad", status=1))
     assert "is refused: '../x' leads out of the layer" in said
     assert "Traceback" not in said
     assert os.listdir(folder / "fixtures_images") == []

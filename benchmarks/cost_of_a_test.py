@@ -123,10 +123,10 @@ WAYS = {
     "plain": [],
     "fork": ["-p", "floor"],
     "forked": ["-p", "pytest_forked", "-p", "fix_forked", "--forked"],
-    "isolate": ["--isolate-all"],
-    "isolate, no cgroups": ["--isolate-all", "-p", "no_cgroups"],
+    "isolate": ["-p", "pytest_isolate.pytest_plugin", "--isolate-all"],
+    "isolate, no cgroups": ["-p", "pytest_isolate.pytest_plugin", "--isolate-all", "-p", "no_cgroups"],
 }
-_PLUGINS = ["-p", "no:cacheprovider", "-p", "no:timeout", "-p", "clock", "-q"]
+_PLUGINS = ["-p", "no:cacheprovider", "-p", "clock", "-q"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,8 @@ def run(folder: Path, row: Row, options: list[str], path: list[str]) -> Figures:
     (folder / "test_it.py").write_text(TESTS.format(parent=row.parent, tests=row.tests, seconds=row.seconds))
     clock = folder / "clock.json"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *path]), "CLOCK": str(clock)}
-    spread = ["-n", str(row.workers), "--maxschedchunk=8"] if row.workers > 1 else ["-p", "no:xdist"]
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed would be measured with all
+    spread = ["-p", "xdist", "-n", str(row.workers), "--maxschedchunk=8"] if row.workers > 1 else []
     command = [sys.executable, "-m", "pytest", *_PLUGINS, *spread, *options]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -19,6 +19,9 @@ pytestmark = pytest.mark.needs("sandbox")
 #: Found again in a process list; one of our own, as other workers run these tests as well.
 NUMBER = str(100_000 + os.getpid())
 
+#: Lines of mountinfo before any test.
+MOUNTS = Path("/proc/self/mountinfo").read_text().splitlines()
+
 SLEEPER = f"""
     import subprocess, time
     import pytest
@@ -48,7 +51,7 @@ def traces() -> dict[str, list[str]]:
         if kind in ("cgroup", "cgroup2"):
             for path, directories, _ in os.walk(point):
                 found["cgroups"] += [f"{path}/{name}" for name in directories if name.startswith("pytest-isolate-")]
-        if "isolate" in mount and "/work" not in mount.partition(" - ")[2]:
+        if mount not in MOUNTS:
             found["mounts"].append(mount)
     for folder in {"/tmp", "/var/tmp", os.environ.get("TMPDIR", "/tmp")}:
         found["scratch"] += [str(path) for path in Path(folder).glob("pytest-isolate*")]

@@ -25,7 +25,7 @@ def test_a_filled_heap_is_gathered_in_huge_pages_and_does_not_grow() -> None:
     possible = release >= (6, 1) and Path("/sys/kernel/mm/transparent_hugepage").exists()
     assert bool(gathered) == possible
     assert after["AnonHugePages"] - before["AnonHugePages"] <= gathered * _BLOCK
-    assert after["Rss"] - before["Rss"] <= gathered * _BLOCK // 4
+    assert after["Rss"] - before["Rss"] <= gathered * _BLOCK // 4 + (1 << 20)  # this code needs some, too
     assert held.count(b"x") == len(held)
     if possible:
         assert after["AnonHugePages"] >= 10 * _BLOCK

@@ -38,6 +38,13 @@ Target = tuple[str, int]
 Handler = Callable[[int], None]
 
 
+def _nothing(_events: int) -> None:
+    """For :meth:`Loop.watch` when nothing is watched for."""
+
+
+_UNWATCHED: tuple[int, Handler] = (0, _nothing)
+
+
 class Loop:
     """Waits for descriptors and calls who asked."""
 
@@ -57,18 +64,22 @@ class Loop:
             retry()
 
     def watch(self, fd: int, events: int, handler: Handler) -> None:
-        """Call ``handler`` on ``events``; with none of them, not even on a hang-up, which epoll always tells."""
-        before = self._handlers.get(fd)
-        if events and before is None:
-            self._epoll.register(fd, events)
-        elif before is not None and not events:
+        """Call ``handler`` on ``events``; with none of them, not even on a hang-up, which epoll always tells.
+
+        A descriptor has one handler until it is watched for nothing.
+        """
+        before = self._handlers.get(fd, _UNWATCHED)[0]
+        if events == before:
+            return
+        if not events:
             self._epoll.unregister(fd)
-        elif before is not None and before[0] != events:
+            del self._handlers[fd]
+            return
+        if before:
             self._epoll.modify(fd, events)
-        if events:
-            self._handlers[fd] = events, handler
         else:
-            self._handlers.pop(fd, None)
+            self._epoll.register(fd, events)
+        self._handlers[fd] = events, handler
 
     def run(self) -> None:
         """For ever."""
@@ -177,26 +188,28 @@ class Connection:
         if inside.eof and outside.shut and (outside.eof or not self._sandbox.alive) and not inside.pending:
             self._finish(None)
             return
-        for end, other in both:
-            events = select.EPOLLOUT if end.pending or not end.connected else 0
-            if _may_copy(end, other):
-                events |= select.EPOLLIN
-            self._sandbox.loop.watch(end.fd, events, self._handler(end, other))
+        self._sandbox.loop.watch(inside.fd, _wanted(inside, outside), self._inside_ready)
+        self._sandbox.loop.watch(outside.fd, _wanted(outside, inside), self._outside_ready)
 
-    def _handler(self, end: End, other: End) -> Handler:
-        def act(events: int) -> None:
-            if not end.connected:
-                if end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                    self.connect(None)
-                    return
-                end.connected = True
-            if end.pending:
-                end.send(end.pending)
-            if events & ~select.EPOLLOUT and _may_copy(end, other) and (piece := end.receive()):
-                other.send(piece)
-            self.settle()
+    def _inside_ready(self, events: int) -> None:
+        assert self._outside is not None
+        self._act(events, self._inside, self._outside)
 
-        return act
+    def _outside_ready(self, events: int) -> None:
+        assert self._outside is not None
+        self._act(events, self._outside, self._inside)
+
+    def _act(self, events: int, end: End, other: End) -> None:
+        if not end.connected:
+            if end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                self.connect(None)
+                return
+            end.connected = True
+        if end.pending:
+            end.send(end.pending)
+        if events & ~select.EPOLLOUT and _may_copy(end, other) and (piece := end.receive()):
+            other.send(piece)
+        self.settle()
 
     def _finish(self, survivor: End | None) -> None:
         """Close both ends; ``survivor`` sees a break, as its peer has broken, if all sent before that has arrived."""
@@ -213,6 +226,12 @@ class Connection:
 def _may_copy(end: End, other: End) -> bool:
     """Whether something that comes from ``end`` could be passed on."""
     return end.connected and not end.eof and other.connected and not other.pending and not other.deaf
+
+
+def _wanted(end: End, other: End) -> int:
+    """What to wait for at ``end``."""
+    events = select.EPOLLOUT if end.pending or not end.connected else 0
+    return events | select.EPOLLIN if _may_copy(end, other) else events
 
 
 class Sandbox:
@@ -293,10 +312,6 @@ def _prepared(sock: socket.socket) -> socket.socket:
     with suppress(OSError):  # it has broken already
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
-
-
-def _nothing(_events: int) -> None:
-    """For :meth:`Loop.watch` when nothing is watched for."""
 
 
 def _hear(loop: Loop, control: socket.socket) -> None:

@@ -126,6 +126,35 @@ def test_servers_of_wider_fixtures_are_reached_at_their_own_ports(project: Proje
     project.isolated(*options).assert_outcomes(passed=3)
 
 
+def test_an_xdist_worker_reaches_what_the_controller_or_another_worker_serves(project: Project) -> None:
+    pytest.importorskip("xdist")
+    project.write(
+        servers=SERVERS,
+        conftest="""
+        import os
+        from servers import Server
+        def pytest_configure(config):
+            if not hasattr(config, "workerinput"):
+                os.environ["PORT"] = str(Server("controller").port)
+        """,
+        test_it="""
+        import time, pytest
+        from servers import *
+        @pytest.fixture(scope="session", autouse=True)
+        def shared(worker_id):
+            # Each tells the other where it serves.
+            with open(f"{worker_id}.new", "w") as file: file.write(str(Server(worker_id).port))
+            os.rename(f"{worker_id}.new", worker_id)
+            while not (os.path.exists("gw0") and os.path.exists("gw1")): time.sleep(0.01)
+        @pytest.mark.parametrize("number", range(4))
+        def test_it(number):
+            assert heard(int(os.environ["PORT"])) == "controller"
+            assert [heard(int(open(name).read())) for name in ("gw0", "gw1")] == ["gw0", "gw1"]
+        """,
+    )
+    project.isolated("-n", "2").assert_outcomes(passed=4)
+
+
 def test_a_port_of_the_host_is_reached_where_it_is_listed_and_no_other_one_is(project: Project) -> None:
     with on_the_host() as listed, on_the_host() as other:
         project.write(

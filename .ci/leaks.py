@@ -64,7 +64,7 @@ def pytest_runtest_logfinish(nodeid, location):
 def machine(sessions: list[int], marker: str) -> dict[str, int]:
     """What can be left behind, counted; ``sessions`` are the pids of our runs, ``marker`` is in their environment."""
     found = {
-        "processes": sum(_is_ours(entry, sessions, marker) for entry in Path("/proc").iterdir() if entry.name.isdigit()),
+        "processes": sum(_is_ours(entry, sessions, marker) for entry in Path("/proc").glob("[0-9]*")),
         "mounts": len(Path("/proc/self/mountinfo").read_text().splitlines()),
         "cgroups": sum(_names_a_session(name, sessions) for name in _cgroups()),
         "scratch directories": sum(
@@ -94,7 +94,8 @@ def _is_ours(entry: Path, sessions: list[int], marker: str) -> bool:
 def _cgroups() -> list[str]:
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     tops = [fields[1] for fields in mounts if fields[2] in ("cgroup", "cgroup2")]
-    return [name for top in tops for _, names, _ in os.walk(top) for name in names if name.startswith("pytest-isolate-")]
+    names = (name for top in tops for _, inside, _ in os.walk(top) for name in inside)
+    return [name for name in names if name.startswith("pytest-isolate-")]
 
 
 def _names_a_session(name: str, sessions: list[int]) -> bool:
@@ -133,15 +134,14 @@ def main(tests: int) -> int:
         Path(folder, "test_many.py").write_text(TESTS)
         Path(folder, "conftest.py").write_text(CONFTEST)
         figures = Path(folder, "figures")
-        environment = {
-            **os.environ, "LEAKS_TESTS": str(tests), "LEAKS_FIGURES": str(figures), marker.partition("=")[0]: str(os.getpid())
-        }  # fmt: skip
+        environment = dict(
+            os.environ, LEAKS_TESTS=str(tests), LEAKS_FIGURES=str(figures), LEAKS_MARKER=str(os.getpid())
+        )
 
         def pytest() -> subprocess.Popen[bytes]:
-            command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", folder]
-            process = subprocess.Popen(
-                [*command, "--isolate-usage=0", folder], cwd=folder, env=environment, stdout=subprocess.PIPE
-            )
+            command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--isolate-usage=0"]
+            command += ["-c", os.devnull, "--rootdir", folder, folder]
+            process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE)
             sessions.append(process.pid)
             return process
 

@@ -157,9 +157,10 @@ class Keeper:
         :raises SetupError: the sandbox could not be built, or it broke while the test ran.
         :raises KeyboardInterrupt: after the sandbox was killed.
         """
-        plan, _ = self._plan(spec)
+        self._plan(spec)
         self._heap.gather(more)
         sandbox = self._sandbox(spec)
+        plan, _ = self._plan(spec)
         try:
             run = self._start(spec, plan, body, sandbox)
             try:
@@ -243,16 +244,35 @@ class Keeper:
 
     def _sandbox(self, spec: Spec) -> Sandbox:
         try:
-            return self._builder.get(self._plans[spec][1])
+            return self._builder.get(self._plan(spec)[1])
         except SetupError:
-            if self._builder.alive():
+            if not self._builder.alive():
+                self._replace_builder()
+            elif not self._host_has_changed():
                 raise
-        # Somebody killed it. Its sandboxes have gone with it; a new one goes on, so that one test is lost at most.
+        return self._builder.get(self._plan(spec)[1])
+
+    def _replace_builder(self) -> None:
+        """Somebody killed it. Its sandboxes have gone with it; a new one goes on, so one test is lost at most."""
         self._builder.close()
         self._builder = Builder(first=self._builder.last + 1000)
         self._plans = {spec: (plan, self._builder.add(plan)) for spec, (plan, _) in self._plans.items()}
         self._arm_builder()
-        return self._builder.get(self._plans[spec][1])
+
+    def _host_has_changed(self) -> bool:
+        """Look at the host anew, and forget the Plans if it is not what it was.
+
+        They name mounts, and directories that need a layer of their own, such as other users' in /tmp; one may have
+        gone since.
+        """
+        fresh = replace(probe(self._attempt, important=self._places), scratch=self.host.scratch)
+        if fresh == self.host:
+            return False
+        self.host = fresh
+        self._plans.clear()
+        self._degraded.clear()
+        self._roots.clear()
+        return True
 
     def _ask(self, ahead: Spec | None) -> None:
         """Have the next run's sandbox handed over while this one is waited for."""

@@ -115,3 +115,29 @@ def test_without_cgroups_a_degraded_test_has_a_limit_for_each_process_and_is_sti
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["isolate: NOT in force (--isolate-unsupported=degrade): memory"])
     assert 'name="isolate_degraded" value="memory: ' in (project.path / "junit.xml").read_text()
+
+
+def test_a_mount_that_goes_while_the_session_runs_disturbs_no_test(project: Any) -> None:
+    project.pytester.makepyfile(
+        """
+        import os, subprocess
+        import pytest
+
+        @pytest.mark.isolate
+        def test_before():
+            assert os.path.isdir("gone")
+
+        def test_takes_it_away():
+            subprocess.run(["umount", "gone"], check=True)
+            os.rmdir("gone")
+
+        @pytest.mark.isolate
+        @pytest.mark.parametrize("number", range(5))
+        def test_after(number):
+            assert not os.path.exists("gone")
+        """
+    )
+
+    result = run_where(project, "mkdir gone && mount -t tmpfs none gone")
+
+    result.assert_outcomes(passed=7)

@@ -247,3 +247,9 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHONPATH", f"{pytester.path}{os.pathsep}{_REPOSITORY}")
     return Project(pytester)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_pytest_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older versions warn of their own default on stderr, which tests compare."""
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore:The configuration option")

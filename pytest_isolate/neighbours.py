@@ -22,7 +22,7 @@ _IDENTITY = ("name", "fullname", "group", "param", "params", "extra_info")
 
 @contextlib.contextmanager
 def sent_benchmarks(config: pytest.Config, send: Callable[[object], None]) -> Iterator[None]:
-    """Send what pytest-benchmark measured; :func:`add_benchmark` takes it. Seen with 4.0 to 5.3."""
+    """Send what pytest-benchmark measured; :func:`add_benchmark` takes it. Seen with 5.3."""
     found: list[Any] = getattr(getattr(config, "_benchmarksession", None), "benchmarks", [])
     before = len(found)
     try:

@@ -78,7 +78,7 @@ def look(*, important: Iterable[str], rootless: bool) -> Tree:
         mounts=mounts,
         points=points,
         skeleton=skeleton,
-        traps=tuple(_traps(tops, important)) if rootless else (),
+        traps=tuple(_traps(tops, [*important, os.path.realpath(os.path.expanduser("~"))])) if rootless else (),
         important=tuple(important),
         proc=frozenset(name for name in os.listdir("/proc") if not name.isdecimal()),
     )
@@ -138,14 +138,14 @@ def _traps(tops: set[str], important: Iterable[str]) -> Iterator[Entry]:
             chains.update(os.path.join(top, name) for name in _names(top))
     found: dict[str, Entry] = {}
     for chain in sorted(chains):
-        path = _trap(chain, tops, ids)
-        if path and path not in found and (entry := entry_at(path)):
-            found[path] = entry
-    yield from found.values()
+        for path in _on_the_way(chain, tops, ids):
+            if path not in found and (entry := entry_at(path)):
+                found[path] = entry
+    yield from (found[path] for path in sorted(found, key=lambda path: path.split("/")))
 
 
-def _trap(chain: str, tops: set[str], ids: tuple[int, int]) -> str | None:
-    """The first directory on the way to ``chain`` that this user may write and an overlay could not copy."""
+def _on_the_way(chain: str, tops: set[str], ids: tuple[int, int]) -> Iterator[str]:
+    """The directories on the way to ``chain`` that this user may write and an overlay, of one above, could not copy."""
     path, foreign = "", False
     for name in chain.split("/")[1:]:
         path = f"{path}/{name}"
@@ -154,10 +154,10 @@ def _trap(chain: str, tops: set[str], ids: tuple[int, int]) -> str | None:
         try:
             status = os.lstat(path)
         except OSError:
-            return None
+            return
         if not stat.S_ISDIR(status.st_mode):
-            return None
+            return
         foreign = foreign or (status.st_uid, status.st_gid) != ids
         if foreign and os.access(path, os.W_OK | os.X_OK, effective_ids=True):
-            return path
-    return None
+            yield path
+            foreign = False  # for what lies below, its overlay is the one above

@@ -243,13 +243,8 @@ def _warnings(records: Sequence[dict[str, Any]]) -> list[str]:
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """An empty project; nothing of this run's environment reaches it."""
-    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_TIMEOUT"):
+    # hypothesis keeps no examples where it sees that it is run by a CI service, and tox keeps its variable under another name.
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_TIMEOUT", "CI", "__TOX_ENVIRONMENT_VARIABLE_ORIGINAL_CI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHONPATH", f"{pytester.path}{os.pathsep}{_REPOSITORY}")
     return Project(pytester)
-
-
-@pytest.fixture(autouse=True)
-def _quiet_pytest_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Older versions warn of their own default on stderr, which tests compare."""
-    monkeypatch.setenv("PYTHONWARNINGS", "ignore:The configuration option")

@@ -99,7 +99,6 @@ def test_what_a_dying_test_had_written_is_kept_too(project: Project) -> None:
     assert not (kept / "fifo").exists()
 
 
-@pytest.mark.xfail(strict=False, reason="failed in CI; the cause is not found yet")
 def test_an_example_that_failed_is_tried_again_in_the_next_run(project: Project) -> None:
     project.load("hypothesispytest")
     project.write(

@@ -62,7 +62,7 @@ class Options:
         self._pytester = pytester
 
     def run(self, *arguments: str) -> pytest.RunResult:
-        known = ("-p", "no:pytest_isolate", "-p", "options_only", "-p", "no:cacheprovider")
+        known = ("-p", "no:pytest_isolate", "-p", "options_only", "-p", "no:cacheprovider", "-p", "no:asyncio")
         return self._pytester.runpytest_subprocess(*known, *arguments)
 
     def specs(self, *arguments: str) -> dict[str, str]:
@@ -181,8 +181,12 @@ def test_the_closest_place_wins_key_by_key(options: Options, pytester: pytest.Py
     specs = options.specs("--isolate-memory=2M", "--isolate-pids=2", "--isolate-hostname=line")
 
     rest = f"swap={4 << 20}, cpus=None, cpuset=None, pids=5, io_read=None, io_write=None, disk={3 << 20}, timeout=None"
-    assert f"memory={7 << 20}, {rest}), network='none', host_ports=(), hostname='line'" in specs["test_it[1]"]
-    assert f"memory={6 << 20}, {rest}), network='none', host_ports=(), hostname='line'" in specs["test_it[2]"]
+    assert (
+        f"memory={7 << 20}, {rest}), network='none', host_ports=(), image=None, hostname='line'" in specs["test_it[1]"]
+    )
+    assert (
+        f"memory={6 << 20}, {rest}), network='none', host_ports=(), image=None, hostname='line'" in specs["test_it[2]"]
+    )
 
 
 def test_a_derived_class_wins_over_its_base(options: Options, pytester: pytest.Pytester) -> None:
@@ -213,7 +217,7 @@ def test_every_option_reaches_the_spec_from_command_line_and_ini(options: Option
 
     expected = (
         f"Spec(limits=Limits(memory={2 << 30}, swap=1048576, cpus=2.0, cpuset='0', pids=9, io_read=None, "
-        f"io_write=None, disk={5 << 20}, timeout=3.0), network='host', host_ports=(), hostname='box', user='root', "
+        f"io_write=None, disk={5 << 20}, timeout=3.0), network='host', host_ports=(), image=None, hostname='box', user='root', "
         f"writable=('{pytester.path}/out',), env=(), asked="
     )
     assert by_line["test_it"].startswith(expected)

@@ -75,7 +75,7 @@ def machine(sessions: list[int], marker: str) -> dict[str, int]:
     }
     for line in _slabs():
         if line.startswith("net_namespace "):
-            # Objects of slabs that a core holds on to count as used, up to a slab's worth a core (mm/slub.c, get_slabinfo).
+            # All objects of a slab that a core holds on to count as used (mm/slub.c, get_slabinfo).
             _, used, _, _, in_a_slab, *_ = line.split()
             found["network namespaces in the kernel"] = max(0, int(used) - int(in_a_slab) * (os.cpu_count() or 1))
     return found

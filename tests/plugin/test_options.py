@@ -217,8 +217,8 @@ def test_every_option_reaches_the_spec_from_command_line_and_ini(options: Option
 
     expected = (
         f"Spec(limits=Limits(memory={2 << 30}, swap=1048576, cpus=2.0, cpuset='0', pids=9, io_read=None, "
-        f"io_write=None, disk={5 << 20}, timeout=3.0), network='host', host_ports=(), image=None, hostname='box', user='root', "
-        f"writable=('{pytester.path}/out',), env=(), asked="
+        f"io_write=None, disk={5 << 20}, timeout=3.0), network='host', host_ports=(), image=None, hostname='box', "
+        f"user='root', writable=('{pytester.path}/out',), env=(), asked="
     )
     assert by_line["test_it"].startswith(expected)
     assert by_ini["test_it"].startswith(expected)

@@ -243,7 +243,7 @@ def _warnings(records: Sequence[dict[str, Any]]) -> list[str]:
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """An empty project; nothing of this run's environment reaches it."""
-    # The last two: hypothesis keeps no examples where CI is set; tox hides it from programs that it runs, but not from it.
+    # The last two: hypothesis keeps no examples where it finds CI, which tox hides from programs, but not from it.
     for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_TIMEOUT", "CI", "__TOX_ENVIRONMENT_VARIABLE_ORIGINAL_CI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHONPATH", f"{pytester.path}{os.pathsep}{_REPOSITORY}")

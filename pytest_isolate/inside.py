@@ -41,6 +41,7 @@ def run(
     """
     session, config = item.session, item.config
     _disown(item)
+    neighbours.leave_controller(config)
     messenger.take_over(send)
     config.stash[testing.ISOLATED] = testing.Isolated(send.spec, send.degraded, send.usage)
     _rearm_faulthandler(config)

@@ -7,6 +7,7 @@ nothing crosses, as with any plugin that is not named here.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,22 @@ import pytest
 from pytest_isolate import reports
 
 _IDENTITY = ("name", "fullname", "group", "param", "params", "extra_info")
+
+
+def leave_controller(config: pytest.Config) -> None:
+    """In the child: give up an xdist worker's channel to the controller, which what a test writes there would break.
+
+    The descriptors stay taken, as execnet's objects live on. Seen with execnet 2.1.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    for plugin in config.pluginmanager.get_plugins():
+        io = getattr(getattr(getattr(plugin, "channel", None), "gateway", None), "_io", None)
+        for name in ("infile", "outfile", "sock"):  # of a local worker, or of one at the other end of a socket
+            if (file := getattr(io, name, None)) is not None:
+                null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+                os.dup2(null, file.fileno(), inheritable=False)
+                os.close(null)
 
 
 @contextlib.contextmanager

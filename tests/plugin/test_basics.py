@@ -358,3 +358,29 @@ def test_faulthandler_timeout_shows_where_the_test_is(project: Project) -> None:
     project.write(test_it="import time\ndef test_it():\n    time.sleep(0.7)")
     result = project.isolated("-o", "faulthandler_timeout=0.3")
     result.stderr.fnmatch_lines(["*test_it.py*, line 3 in test_it"])
+
+
+def test_a_sandbox_of_an_xdist_worker_does_not_have_its_channel_to_the_controller(project: Project) -> None:
+    project.write(
+        conftest="""
+        import os
+        def pytest_configure(config):
+            for plugin in config.pluginmanager.get_plugins():
+                if type(plugin).__name__ == "WorkerInteractor":
+                    io = plugin.channel.gateway._io
+                    files = (io.infile, io.outfile)
+                    os.environ["CHANNEL"] = " ".join(os.readlink(f"/proc/self/fd/{file.fileno()}") for file in files)
+        """,
+        test_it="""
+        import os, pytest
+        @pytest.mark.parametrize("number", range(4))
+        def test_it(number):
+            channel = os.environ["CHANNEL"].split()
+            numbers = os.listdir("/proc/self/fd")
+            mine = {os.path.realpath(f"/proc/self/fd/{name}").rpartition("/")[2] for name in numbers}
+            assert len(channel) == 2 and all(name.startswith("pipe:") for name in channel)
+            assert any(name.startswith("pipe:") for name in mine)  # the one for reports
+            assert not mine & set(channel)
+        """,
+    )
+    project.isolated("-n2").assert_outcomes(passed=4)

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 KILLS = 5
-#: All objects of a slab that a core holds on to count as used (mm/slub.c, get_slabinfo), so this figure is no exact one:
+#: All objects of a slab that a core holds count as used (mm/slub.c, get_slabinfo), so this figure is no exact one:
 #: a few slabs more are no leak, where each test makes a namespace.
 NAMESPACES = "network namespaces (slab objects)"
 SLACK = 64

@@ -337,6 +337,7 @@ class Keeper:
             contained=bool(plan.join & Clone.NEWPID),
             groups=self.tree,
             timeout=spec.limits.timeout,
+            started=started,
         )
 
     def _secrets(self, sandbox: Sandbox, doors: Sequence[Door]) -> tuple[Fd, ...]:

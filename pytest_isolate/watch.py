@@ -55,7 +55,7 @@ class Run:
     contained: bool  #: the child is in PID 1's pid namespace, and dies with it; always, but when degraded
     groups: Groups
     timeout: float | None
-    started: float = field(default_factory=time.monotonic)
+    started: float  #: time.monotonic() before the fork: a short test may be over before this process goes on
     wall_seconds: float = 0.0
     status: int | None = None  #: as waitpid gives it
     rusage: resource.struct_rusage | None = None

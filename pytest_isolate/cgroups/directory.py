@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_TRIES = 10  # rmdir answers EBUSY until the kernel has let go of the last process: 1 ms, 2 ms ... 1 s in all, as runc
+#: rmdir answers EBUSY until the kernel has let go of the last process. That takes a millisecond, and seconds on a machine that
+#: is busy or emulated, where runc's one second in all has been seen to be too short. In seconds: five in all.
+_PAUSES = (*(0.001 * 2**doubled for doubled in range(7)), *[0.1] * 49)
 _LOCK_SECONDS = 10.0
 
 
@@ -89,8 +91,8 @@ def clear(top: str) -> None:
 
     :raises OSError: if that fails; not if it is gone already.
     """
-    groups = list(_bottom_up(top))
-    for attempt in range(_TRIES):
+    for pause in (*_PAUSES, None):
+        groups = list(_bottom_up(top))
         for group in groups:
             _kill(group)
         try:
@@ -98,17 +100,16 @@ def clear(top: str) -> None:
                 with suppress(FileNotFoundError):
                     os.rmdir(group)
         except OSError as error:
-            if error.errno not in (errno.EBUSY, errno.ENOTEMPTY) or attempt == _TRIES - 1:
+            if error.errno not in (errno.EBUSY, errno.ENOTEMPTY) or pause is None:
                 raise
-            time.sleep(0.001 * 2**attempt)
-            groups = list(_bottom_up(top))
+            time.sleep(pause)
         else:
             return
 
 
 def rmdir(directory: str) -> bool:
     """Remove an empty group; False if it is in use."""
-    for attempt in range(_TRIES):
+    for pause in _PAUSES:
         try:
             os.rmdir(directory)
         except FileNotFoundError:
@@ -116,7 +117,7 @@ def rmdir(directory: str) -> bool:
         except OSError as error:
             if error.errno != errno.EBUSY or children(directory) or pids(directory):
                 return False
-            time.sleep(0.001 * 2**attempt)
+            time.sleep(pause)
         else:
             return True
     return False

@@ -86,7 +86,12 @@ class Keeper:
             undo.callback(self._close_builder)
             self._host_ports = HostPorts(Lookup(cgroups.first_process(session), session))
             undo.callback(self._host_ports.close)
-            self.tree = cgroups.find(session=session, worker=worker, given=cgroup)
+            self.tree = cgroups.find(
+                session=session,
+                worker=worker,
+                given=cgroup,
+                announce=lambda groups: self._builder.clean_up_after(groups, []),
+            )
             undo.callback(self.tree.close)
             self.host = probe(self._attempt, important=self._places)
             if self.host.scratch:

@@ -44,7 +44,7 @@
 #define SYS_close_range 436
 #endif
 
-enum { SANDBOXES = 64, CGROUPS = 16, READY_AT_MOST = 8, RMDIR_TRIES = 14 };
+enum { SANDBOXES = 64, CGROUPS = 16, READY_AT_MOST = 8, RMDIR_MS = 5000 };
 
 /* ---- messages, as session.py packs them: one datagram each, in the machine's byte order --------------------------- */
 
@@ -76,7 +76,7 @@ struct sandbox {
   int pidfd, init, scratch;  /* init: our end of the socket pair, until it is handed out */
   int attach[CGROUPS];
   uint32_t groups;           /* how many of the Plan's cgroup directories exist */
-  int tries;                 /* failed attempts to remove them */
+  int64_t busy_since;        /* when removing the last of them was first tried in vain, by now_ms(); or 0 */
   char directory[4096];      /* its scratch directory on disk, or "" */
 };
 
@@ -136,15 +136,25 @@ static void group_path(const struct sandbox *sandbox, uint32_t i, const char *fi
   snprintf(path, size, "%s/t%u%s%s", sandbox->plan->cgroups[i].parent, sandbox->number, *file ? "/" : "", file);
 }
 
+static int64_t now_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 /* Processes leave a cgroup a moment after they have been reaped (cgroup-v1 cgroups.txt; css_set release is asynchronous), so
- * EBUSY is expected and tried again. 0 when all is removed. */
+ * EBUSY is expected and tried again. A moment by the clock, not a number of tries: on a busy machine we come here often, and the
+ * dying process seldom. 0 when all is removed. */
 static int remove_groups(struct sandbox *sandbox) {
   char path[4200];
   while (sandbox->groups) {
     group_path(sandbox, sandbox->groups - 1, "", path, sizeof path);
-    if (rmdir(path) < 0 && errno == EBUSY && sandbox->tries++ < RMDIR_TRIES) return -1;
+    if (rmdir(path) < 0 && errno == EBUSY) {
+      if (!sandbox->busy_since) sandbox->busy_since = now_ms();
+      if (now_ms() - sandbox->busy_since < RMDIR_MS) return -1;
+    }
     sandbox->groups--; /* gone, or stuck for good: the next session's sweep tries again */
-    sandbox->tries = 0;
+    sandbox->busy_since = 0;
   }
   return 0;
 }
@@ -499,9 +509,16 @@ static void reap(struct builder *builder) {
     }
 }
 
+/* Whether another worker's groups are below: the last one removes the session's. kernfs counts directories as links. */
+static int has_groups(const char *path) {
+  struct stat status;
+  return stat(path, &status) == 0 && status.st_nlink > 2;
+}
+
 /* The end: nothing of ours may stay. Bounded waits, as a process in uninterruptible sleep must not keep us for ever. */
 static _Noreturn void leave(struct builder *builder) {
-  for (int round = 0; round < 500; round++) {
+  const int64_t until = now_ms() + RMDIR_MS;
+  for (;;) {
     int left = 0;
     for (int i = 0; i < SANDBOXES; i++) {
       struct sandbox *sandbox = &builder->sandboxes[i];
@@ -513,15 +530,15 @@ static _Noreturn void leave(struct builder *builder) {
       finish(sandbox);
       left += sandbox->state != FREE;
     }
-    if (!left) break;
+    if (!left || now_ms() > until) break;
     poll(NULL, 0, 10);
     reap(builder);
   }
   for (size_t at = 0; at < builder->cleanup_size; at += strlen(builder->cleanup + at) + 1) {
     const char *path = builder->cleanup + at + 1;
     if (builder->cleanup[at] == 's') remove_tree(AT_FDCWD, path);
-    for (int tries = 0; builder->cleanup[at] == 'c' && rmdir(path) < 0 && errno == EBUSY && tries < 50; tries++)
-      poll(NULL, 0, 10);
+    if (builder->cleanup[at] == 'c')
+      while (rmdir(path) < 0 && errno == EBUSY && !has_groups(path) && now_ms() < until) poll(NULL, 0, 10);
   }
   _exit(0);
 }
@@ -553,17 +570,18 @@ int main(int argc, char **argv) {
 
   for (;;) {
     struct pollfd polled[3 + SANDBOXES];
-    int retry = 0, n = 3;
+    int retry = -1, n = 3;
     work(&builder);
     polled[0] = (struct pollfd){.fd = builder.control, .events = POLLIN};
     polled[1] = (struct pollfd){.fd = builder.keeper, .events = POLLIN};
     polled[2] = (struct pollfd){.fd = builder.signals, .events = POLLIN};
     for (int i = 0; i < SANDBOXES; i++) {
       struct sandbox *sandbox = &builder.sandboxes[i];
-      retry |= sandbox->state == DYING && sandbox->pid == 0;
+      if (sandbox->state == DYING && sandbox->pid == 0 && retry != 1)
+        retry = sandbox->busy_since && now_ms() - sandbox->busy_since > 20 ? 20 : 1;
       if (sandbox->state == BUILDING) polled[n++] = (struct pollfd){.fd = sandbox->init, .events = POLLIN};
     }
-    if (poll(polled, (nfds_t)n, retry ? 1 : -1) < 0 && errno != EINTR) leave(&builder);
+    if (poll(polled, (nfds_t)n, retry) < 0 && errno != EINTR) leave(&builder);
     if (polled[1].revents) leave(&builder);
     if (polled[2].revents) {
       struct signalfd_siginfo ignored;

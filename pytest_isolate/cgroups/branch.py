@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,15 @@ _PERIOD = 100_000  # microseconds: the kernel's default
 _LEAST_QUOTA = 1000  # microseconds; and the longest period is a second (kernel/sched/core.c, min_cfs_quota_period)
 
 
+#: Takes directories in the order in which they can be removed.
+Announce = Callable[[tuple[str, ...]], None]
+
+
+def to_nobody(directories: tuple[str, ...]) -> None:
+    """Announce to nobody: whoever is not killed removes them himself."""
+    del directories
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
     """Whose groups they are."""
@@ -24,6 +34,7 @@ class Tenant:
     worker: str  #: name of the worker's group in it
     disks: tuple[str, ...] = ()  #: MAJOR:MINOR of the disks to limit
     proc: Path = PROC
+    announce: Announce = to_nobody  #: told what is about to be made
 
 
 class Branch:
@@ -42,6 +53,10 @@ class Branch:
         self._disks: tuple[str, ...] = ()  # those that take a limit
         self._tenant = tenant
         self._stacked: dict[str, bool] = {}
+
+    def announce(self) -> None:
+        """Say which directories are about to be made."""
+        self._tenant.announce((self._probe, self.worker, self.session))
 
     def end_probe(self) -> None:
         """Remove the group that was probed, whose process must have ended."""

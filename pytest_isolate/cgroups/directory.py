@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-#: rmdir answers EBUSY until the kernel has let go of the last process. That takes a millisecond, and seconds on a machine that
-#: is busy or emulated, where runc's one second in all has been seen to be too short. In seconds: five in all.
+#: rmdir answers EBUSY until the kernel has let go of the last process. That takes a millisecond, but on a busy or an
+#: emulated machine more than the second in all that runc waits. In seconds: five in all.
 _PAUSES = (*(0.001 * 2**doubled for doubled in range(7)), *[0.1] * 49)
 _LOCK_SECONDS = 10.0
 

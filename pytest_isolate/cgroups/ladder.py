@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pytest_isolate.cgroups import directory as group
 from pytest_isolate.cgroups import systemd
-from pytest_isolate.cgroups.branch import Tenant
+from pytest_isolate.cgroups.branch import Announce, Tenant, to_nobody
 from pytest_isolate.cgroups.delegation import CONTROLLERS, Delegation
 from pytest_isolate.cgroups.disks import disks
 from pytest_isolate.cgroups.names import PROC, SUPERVISOR
@@ -37,6 +37,7 @@ def find(
     *,
     proc: Path = PROC,
     start_scope: StartScope = systemd.start_scope,
+    announce: Announce = to_nobody,
 ) -> Groups:
     """Make this worker's groups where the host allows it, try each controller there, sweep what dead sessions left.
 
@@ -44,12 +45,19 @@ def find(
         that is the controller.
     :param worker: name of the worker, unique in the session.
     :param given: ``--isolate-cgroup``: path from the cgroup root, on v1 below each controller's mount.
+    :param announce: told all directories so far, before they are made, so that somebody removes them if we are killed.
     :return: a tree, in the worst case without controllers, whose ``lacks`` then say why.
     :raises SpecError: if no controller is usable at ``given``.
     """
     lacks: dict[str, Refusal] = {}
     branches: list[V1 | V2] = []
-    tenant = Tenant(session=session, worker=worker, disks=disks(proc), proc=proc)
+    announced: list[str] = []
+
+    def add(directories: tuple[str, ...]) -> None:
+        announced.extend(directories)
+        announce(tuple(announced))
+
+    tenant = Tenant(session=session, worker=worker, disks=disks(proc), proc=proc, announce=add)
     for hierarchy in hierarchies(proc):
         try:
             if hierarchy.version == _V2:

@@ -36,6 +36,7 @@ class V1(Branch):
 
     def make(self) -> None:
         """Make the session's and the worker's group. :raises Refusal: if that can't be."""
+        self.announce()
         for attempt in range(_TRIES):
             try:
                 for directory in (self.session, self.worker):

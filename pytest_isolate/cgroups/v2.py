@@ -35,6 +35,7 @@ class V2(Branch):
 
         :raises Refusal: if none can be made.
         """
+        self.announce()
         self.lacks |= self._delegation.enter()
         try:
             for directory in (self.session, self.worker):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -384,3 +385,40 @@ def test_a_sandbox_of_an_xdist_worker_does_not_have_its_channel_to_the_controlle
         """,
     )
     project.isolated("-n2").assert_outcomes(passed=4)
+
+
+def test_a_worker_at_the_other_end_of_a_socket_isolates_and_keeps_its_channel(project: Project) -> None:
+    pytest.importorskip("xdist")
+    project.write(
+        conftest="""
+        import os
+        def pytest_configure(config):
+            for plugin in config.pluginmanager.get_plugins():
+                if type(plugin).__name__ == "WorkerInteractor":
+                    os.environ["CHANNEL"] = os.readlink(f"/proc/self/fd/{plugin.channel.gateway._io.sock.fileno()}")
+        """,
+        test_it="""
+        import os, pytest
+        @pytest.mark.parametrize("number", range(3))
+        def test_it(number):
+            numbers = os.listdir("/proc/self/fd")
+            mine = {os.path.realpath(f"/proc/self/fd/{name}").rpartition("/")[2] for name in numbers}
+            assert os.getpid() == 2 and os.environ["CHANNEL"].startswith("socket:")
+            assert os.environ["CHANNEL"] not in mine
+        """,
+    )
+    far = project.path.parent / "far"
+    far.mkdir()
+    server = [sys.executable, "-u", "-m", "execnet.script.socketserver", "127.0.0.1:0"]
+    with subprocess.Popen(server, cwd=far, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            assert process.stdout is not None
+            port = re.search(r"'127.0.0.1', (\d+)", process.stdout.readline())[1]  # type: ignore[index]
+            here = str(project.path)
+            result = project.isolated("-d", "--tx", f"socket=127.0.0.1:{port}", "--rsyncdir", here, here)
+        finally:
+            process.kill()
+
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["*isolated tests*", "*test_it.py::test_it?0?"])
+    assert list(far.rglob("test_it.py"))  # it ran there

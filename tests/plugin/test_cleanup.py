@@ -177,6 +177,33 @@ def test_a_session_sweeps_what_was_left_when_pytest_and_builder_were_killed_toge
     assert settled() == NOTHING
 
 
+def test_a_killed_xdist_worker_is_replaced_as_in_a_plain_run_and_leaves_nothing(project: Any) -> None:
+    pytest.importorskip("xdist")
+    project.pytester.makepyfile(
+        """
+        import os, signal
+        import pytest
+
+        @pytest.mark.parametrize("number", range(6))
+        def test_before(number): pass
+
+        @pytest.mark.no_isolate
+        def test_kills_the_worker():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        @pytest.mark.parametrize("number", range(6))
+        def test_after(number): pass
+        """
+    )
+
+    result = project.isolated("-n2")
+
+    result.assert_outcomes(passed=12, failed=1)
+    crashed = "worker 'gw?' crashed while running 'test_*::test_kills_the_worker'"
+    result.stdout.fnmatch_lines([crashed, "*12 isolated tests*"])
+    assert settled() == NOTHING
+
+
 SLEEPERS = """
     import os, signal, subprocess, time
     import pytest

@@ -165,7 +165,8 @@ def _add_details(came: Received, outcome: Outcome) -> None:
         reports.add_section(call, "Files changed in the sandbox", reports.changes_text(outcome.usage.changes))
     limit = outcome.spec.limits.pids
     if outcome.pids_denied and limit is not None:
-        reports.add_section(call, "Processes refused", f"hit pids={limit}: {outcome.pids_denied} forks were refused")
+        refused = "1 fork was" if outcome.pids_denied == 1 else f"{outcome.pids_denied} forks were"
+        reports.add_section(call, "Processes refused", f"hit pids={limit}: {refused} refused")
 
 
 def joined(inside_report: pytest.TestReport, outside: pytest.TestReport) -> pytest.TestReport:

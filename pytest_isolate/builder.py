@@ -204,6 +204,7 @@ class Builder:
         return message, descriptors
 
     def _gone(self, error: OSError | None) -> SetupError:
+        self._socket.close()  # not alive, though a process that dies can be waited for only a moment later
         code = errno.EPIPE if error is None or error.errno is None else error.errno
         return SetupError("reach the builder process", f"pid {self.pid}", code, "It has died; was it killed?")
 

@@ -271,6 +271,9 @@ class Keeper:
         gone since.
         """
         fresh = replace(probe(self._attempt, important=self._places), scratch=self.host.scratch)
+        if not self._builder.alive():  # it has died meanwhile, and so has told nothing about the host
+            self._replace_builder()
+            return True
         if fresh == self.host:
             return False
         self.host = fresh

@@ -19,6 +19,7 @@ import pytest
 
 from pytest_isolate.cgroups import Tree, find, session_name
 from pytest_isolate.cgroups import directory as group
+from pytest_isolate.cgroups.names import stat_fields
 from pytest_isolate.errors import SpecError, UnsupportedError
 from pytest_isolate.spec import Limits
 
@@ -341,9 +342,16 @@ def test_what_a_dead_session_left_is_swept_with_its_processes(tree: Tree) -> Non
     assert all(Path(path).is_dir() for path in words[1:])
     find(session_name(), "second", GIVEN).close()
     assert not any(Path(path).exists() for path in words[1:])
-    # It was killed: it is gone, or a zombie until its new parent has reaped it.
-    with suppress(ProcessLookupError, FileNotFoundError):
-        assert Path(f"/proc/{words[0]}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    deadline = time.monotonic() + 10  # it leaves its group a moment before it is dead
+    while _runs(int(words[0])) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not _runs(int(words[0]))
+
+
+def _runs(pid: int) -> bool:
+    """Whether it is neither gone nor a zombie, which it is until its new parent has reaped it."""
+    fields = stat_fields(pid)
+    return fields is not None and fields[0] not in "ZX"
 
 
 def test_a_living_session_and_strangers_are_not_swept(tree: Tree) -> None:

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from pytest_isolate.builder import Builder
+from pytest_isolate.errors import SetupError
+
 pytestmark = pytest.mark.needs("sandbox")
 
 #: Found again in a process list; one of our own, as other workers run these tests as well.
@@ -156,6 +159,21 @@ def test_a_killed_builder_costs_one_test_at_most_and_leaves_nothing(project: Any
     assert outcomes["passed"] >= 4
     assert outcomes.get("errors", 0) + outcomes.get("failed", 0) <= 1
     assert settled() == NOTHING
+
+
+def test_a_builder_that_cannot_be_reached_has_died_though_it_cannot_be_waited_for_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    builder = Builder()
+    os.kill(builder.pid, signal.SIGKILL)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "waitpid", lambda *_: (0, 0))  # the moment between its socket's end and its own
+
+        with pytest.raises(SetupError, match="cannot reach the builder process"):
+            builder.settle()
+
+        assert not builder.alive()
+    builder.close()
 
 
 def test_a_session_sweeps_what_was_left_when_pytest_and_builder_were_killed_together(

@@ -155,6 +155,24 @@ def pidfd_open(pid: int) -> Fd:
     return Fd(fd)
 
 
+def unshare(namespaces: Clone) -> None:
+    """Make this process's own namespaces (unshare(2)). Never in pytest's process.
+
+    :raises OSError: if the kernel refuses.
+    """
+    if _lib.isolate_unshare(int(namespaces)) < 0:
+        raise OSError(_ffi.errno, os.strerror(_ffi.errno), "unshare")
+
+
+def setns(fd: int, namespaces: Clone) -> None:
+    """Join namespaces (setns(2)) of a process, by its pidfd, or the one that ``fd`` is of. Never in pytest's process.
+
+    :raises OSError: if the kernel refuses, or the process has gone.
+    """
+    if _lib.isolate_setns(fd, int(namespaces)) < 0:
+        raise OSError(_ffi.errno, os.strerror(_ffi.errno), "setns")
+
+
 def send_unblocked(pid: int, number: int) -> None:
     """Send a child process signal ``number`` though it may block it: ptrace(2) unblocks it in its main thread first.
 

@@ -55,6 +55,9 @@ _OWNED_INSIDE = Clone.NEWUSER | Clone.NEWNET | Clone.NEWUTS
 _TRUSTED = ",redirect_dir=on,index=off,xino=off"
 _USER = ",userxattr,index=off,xino=off"
 
+#: The file of a bridged sandbox's scratch space that it sees as /etc/hosts.
+HOSTS = "hosts"
+
 _ON_DISK = (
     "Only a layer on tmpfs has a size, and without root that takes Linux 6.6 or newer; or run pytest as root; "
     "see docs/hosts.md."
@@ -179,6 +182,7 @@ def _image_tree(spec: Spec, host: Host, image: Root) -> _Tree:
 
 def _ops(spec: Spec, host: Host, tree: _Tree, joined: Clone) -> list[Op]:
     own_network = bool(joined & Clone.NEWNET)
+    bridged = spec.bridge is not None
     held = own_network and host.fresh_proc
     # The host's uid 0 may write some files in /proc by mere permission, and an identity map leaves it the host's uid 0.
     proc = kernelfs.proc(fresh=host.fresh_proc, protect=host.tree.proc if host.uid == 0 else ())
@@ -191,6 +195,7 @@ def _ops(spec: Spec, host: Host, tree: _Tree, joined: Clone) -> list[Op]:
         *kernelfs.sys(fresh=own_network and host.fresh_sys and not host.real_root, whole=host.real_root),
         *kernelfs.dev(spec.limits.disk, queues=bool(joined & Clone.NEWIPC)),
         *tree.after,
+        *(network.names(f"{rootfs.NEW}/etc", f"{rootfs.SCRATCH}/{HOSTS}") if own_network and bridged else ()),
         Op(Step.PIVOT, b=rootfs.NEW),
     ]
     if host.real_root:

@@ -343,6 +343,11 @@ long isolate_fork(const struct isolate_entry *entry, int *pidfd, struct isolate_
 
 int isolate_pidfd_open(int pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 
+/* For the broker of networks alone (broker.py), which has no other thread: pytest's own namespaces never change. */
+int isolate_unshare(uint64_t namespaces) { return unshare((int)namespaces); }
+
+int isolate_setns(int fd, uint64_t namespaces) { return setns(fd, (int)namespaces); }
+
 /* ------------------------------------------------------------------------------------------------------ huge pages */
 
 /* A fork copies, and the child's end frees, 512 page table entries for 2 MB of memory in small pages, and one in a huge page.

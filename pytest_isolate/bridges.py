@@ -13,7 +13,6 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,14 @@ _OPTIONS = {
 }
 
 
+_NO_MODULE = (errno.ENOENT, errno.EOPNOTSUPP)  # answers where a kind of queue or device is not known
+_NETEM = "Load the kernel's module: sudo modprobe sch_netem (CONFIG_NET_SCH_NETEM); see docs/networks.md."
+_SHAPING = {
+    "netem": _NETEM,
+    "tbf": f"One of two modules does it: sudo modprobe sch_tbf (CONFIG_NET_SCH_TBF). Or: {_NETEM}",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a sandbox is connected."""
@@ -45,7 +52,7 @@ class Place:
     network: str
     address: Address
     port: str  #: name of the bridge's end of its cable
-    ip6: bool  #: whether its kernel has IPv6
+    name: str  #: by which its peers find it
 
 
 class Bridges:
@@ -57,7 +64,9 @@ class Bridges:
         :raises SetupError: if they can't be started.
         """
         self._own_builder = not real_root
-        self._given: dict[str, tuple[int, int]] = {}  # by network: its index, and how many addresses were given out
+        self._indices: dict[str, int] = {}  # of the networks there are
+        self._given: dict[int, int] = {}  # how many addresses were, by index
+        self._members: dict[str, tuple[Place, Sandbox]] = {}  # by port
         kind = "-" if real_root else "userns"
         path = [str(Path(__file__).resolve().parents[1]), *sys.path]
         arguments = [sys.executable, "-I", "-S", "-c", _START, kind, json.dumps(path), f"for={os.getpid()}"]
@@ -85,19 +94,87 @@ class Bridges:
         own = [self._socket.fileno(), *([] if self.builder is None else [self.builder.fileno()])]
         return tuple(Fd(fd) for fd in own if fd >= 0)
 
-    def attach(self, sandbox: Sandbox, network: str) -> Place:
-        """Connect a sandbox that stands ready to a bridge, which is made if need be.
+    def join(self, sandbox: Sandbox, network: str, name: str) -> Place:
+        """Connect a sandbox that stands ready to a bridge, which is made if need be, and tell its peers its name.
 
-        :raises SetupError: with what could not be done. After it :attr:`alive` may be false.
+        :raises SetupError: with what could not be done. After it :meth:`alive` may be false.
         """
-        index, number = self._given.get(network, (len(self._given) + 1, 0))
-        if index > addresses.NETWORKS:
-            raise SetupError("make another network", network, errno.ENOSPC, f"There are {addresses.NETWORKS} at most.")
-        self._given[network] = index, number + 1
-        address = addresses.address(index, number)
+        index = self._indices.get(network) or self._new_index(network)
+        self._given[index] += 1
+        address = addresses.address(index, self._given[index] - 1)
         lengths = addresses.PREFIX, addresses.PREFIX6
         answer = self._ask("attach", sandbox.init_pidfd, network=network, lengths=lengths, address=asdict(address))
-        return Place(network, address, str(answer["port"]), ip6=bool(answer["ip6"]))
+        if not answer["ip6"]:
+            address = replace(address, ip6="")
+        place = Place(network, address, str(answer["port"]), name)
+        self._members[place.port] = place, sandbox
+        try:
+            self._write_names(network)
+        except SetupError:
+            self.leave(place)
+            raise
+        return place
+
+    def leave(self, place: Place) -> None:
+        """The sandbox there is about to end."""
+        del self._members[place.port]
+        with contextlib.suppress(SetupError):  # a peer that has a stale name reaches nobody under it
+            self._write_names(place.network)
+
+    def drop(self, network: str) -> None:
+        """Remove a bridge that nobody is on; its addresses may be those of another network then.
+
+        :raises SetupError: if that can't be done.
+        """
+        if network in self._indices:
+            self._ask("drop", network=network)
+            del self._indices[network]
+
+    def cut(self, one: Place, other: Place, *, heal: bool = False) -> None:
+        """Let nothing through between two, or all again. Broadcasts and multicasts are not held back.
+
+        :raises SetupError: with what could not be done.
+        """
+        for here, there in ((one, other), (other, one)):
+            peer = there.address
+            targets = [ip for ip in (peer.ip, peer.ip6, peer.link_local if peer.ip6 else "") if ip]
+            self._ask("deafen", self._members[here.port][1].init_pidfd, peers=targets, heal=heal)
+
+    def shape(self, network: str, *, delay: float, loss: float, rate: int | None) -> None:
+        """Let traffic to each sandbox of a network, and those to come, pass so: seconds, share, bytes per second.
+
+        :raises UnsupportedError: the kernel lacks what that takes. :raises SetupError: it could not be done.
+        """
+        try:
+            self._ask("shape", network=network, delay=delay, loss=loss, rate=rate)
+        except SetupError as error:
+            if error.errno not in _NO_MODULE:
+                raise
+            remedy = next(remedy for kind, remedy in _SHAPING.items() if kind in error.step)
+            raise UnsupportedError("network", _reason(error), remedy) from error
+
+    def traffic(self, place: Place) -> dict[str, int]:
+        """Bytes and packets that went to and from a sandbox so far, by the names of the fields of NodeUsage.
+
+        :raises SetupError: if that can't be told.
+        """
+        return dict(self._ask("traffic", port=place.port)["traffic"])
+
+    def _new_index(self, network: str) -> int:
+        taken = set(self._indices.values())
+        index = next((number for number in range(1, addresses.NETWORKS + 1) if number not in taken), None)
+        if index is None:
+            raise SetupError("make another network", network, errno.ENOSPC, f"There are {addresses.NETWORKS} at most.")
+        self._indices[network] = index
+        self._given.setdefault(index, 0)
+        return index
+
+    def _write_names(self, network: str) -> None:
+        members = [(place, sandbox) for place, sandbox in self._members.values() if place.network == network]
+        text = addresses.hosts((place.name, place.address) for place, _ in members)
+        for _, sandbox in members:
+            if sandbox.scratch is not None:
+                _write_hosts(sandbox.scratch, text)
 
     def links(self) -> list[str]:
         """Names of the broker's network devices, for tests."""
@@ -155,21 +232,20 @@ class Bridges:
         if "refused" not in hello:
             return None
         step, target, code = hello["refused"]
-        reason = str(SetupError(step, target, code)).removeprefix("sandbox: ").removesuffix(".")
+        reason = _reason(SetupError(step, target, code))
         option = _OPTIONS.get(step.rpartition(" ")[2], "Allow network namespaces (user.max_net_namespaces)")
         return UnsupportedError("network", reason, f"{option}; see docs/networks.md.")
 
 
-def write_names(sandbox: Sandbox, named: Iterable[tuple[str, Place]]) -> None:
-    """Fill the /etc/hosts of a bridged sandbox.
-
-    :raises SetupError: if that can't be done.
-    """
-    assert sandbox.scratch is not None
-    lines = [(name, place.address if place.ip6 else replace(place.address, ip6="")) for name, place in named]
+def _write_hosts(scratch: Fd, text: str) -> None:
+    """Fill the /etc/hosts of a sandbox, whose scratch space has it."""
     try:
-        fd = os.open(HOSTS, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=sandbox.scratch)
+        fd = os.open(HOSTS, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=scratch)
         with open(fd, "w", encoding="ascii") as file:
-            file.write(addresses.hosts(lines))
+            file.write(text)
     except OSError as error:
         raise SetupError("write", "the sandbox's /etc/hosts", error.errno or 0) from error
+
+
+def _reason(error: SetupError) -> str:
+    return str(SetupError(error.step, error.target, error.errno)).removeprefix("sandbox: ").removesuffix(".")

@@ -9,15 +9,16 @@ a Plan, made once per Spec; what can be built is found out once, by trying (:mod
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_isolate import cgroups, guest, logs, native, planning, salvage, scratch
-from pytest_isolate.bridges import Bridges, Place, write_names
+from pytest_isolate.bridges import Bridges, Place
 from pytest_isolate.builder import Builder, Sandbox
 from pytest_isolate.degrade import Degraded, degraded
 from pytest_isolate.errors import ImageError, SetupError, UnsupportedError
@@ -42,6 +43,18 @@ __all__ = ["Keeper", "Line"]
 
 _AS_ASKED = Degraded()
 _DEPTH = 2  # sandboxes ready: one that is handed out while a test runs, and one more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A sandbox in use."""
+
+    spec: Spec
+    plan: Plan
+    sandbox: Sandbox
+    builder: Builder
+    place: Place | None = None  #: on its bridge, if it is on one
+    bridges: Bridges | None = None
 
 
 class Keeper:
@@ -79,7 +92,9 @@ class Keeper:
         self._pid = os.getpid()
         self._plans: dict[Spec, tuple[Plan, int]] = {}  # the number is that of _builder_of(spec)
         self._bridges: Bridges | None = None  # started for the first bridged Spec
+        self.network_numbers = itertools.count(1)  #: for networks that nobody names
         self._degraded: dict[Spec, Degraded] = {}  # those that are not wholly in force
+        self._held: dict[int, Sandbox] = {}  # by number
         self._closing = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
             self._forker = Forker()
@@ -167,13 +182,48 @@ class Keeper:
         """
         self._plan(spec)
         self._heap.gather(more)
+        held = self.hold(spec)
+        try:
+            return self.run_in(held, body, ahead=ahead, keep=keep)
+        finally:
+            self.release(held)
+
+    def hold(self, spec: Spec) -> Held:
+        """A sandbox that stands ready, joined to its network, for any number of runs; to be given back.
+
+        :raises UnsupportedError: the host can't enforce ``spec``. :raises SetupError: it could not be built.
+        """
         sandbox = self._sandbox(spec)
         plan, _ = self._plan(spec)
-        builder = self._builder_of(spec)
+        builder, bridges = self._builder_of(spec), self._bridges_of(spec)
+        held = Held(spec=spec, plan=plan, sandbox=sandbox, builder=builder)
+        self._held[sandbox.number] = sandbox
+        if bridges is None:
+            return held
         try:
-            if (bridges := self._bridges_of(spec)) is not None:
-                self._connect(spec, bridges, sandbox)
-            run = self._start(spec, plan, body, sandbox)
+            return replace(held, place=bridges.join(sandbox, spec.bridge or "", spec.hostname), bridges=bridges)
+        except BaseException:
+            self.release(held)
+            if not bridges.alive():  # with the broker all bridges have gone; the next run makes others
+                self._plans = {other: made for other, made in self._plans.items() if other.bridge is None}
+                self._bridges = None
+                bridges.close()
+            raise
+
+    def release(self, held: Held) -> None:
+        """Take a sandbox down: all its processes die. Returns at once."""
+        if held.bridges is not None and held.place is not None:
+            held.bridges.leave(held.place)
+        self._held.pop(held.sandbox.number, None)
+        with contextlib.suppress(SetupError):  # a builder that has died has nothing to take back
+            held.builder.done(held.sandbox)
+
+    def run_in(
+        self, held: Held, body: Callable[[Line], None], *, ahead: Spec | None = None, keep: str | None = None
+    ) -> Outcome:
+        """As :meth:`run`, in a sandbox that is held; what it starts and leaves running goes on."""
+        try:
+            run = self._start(held.spec, held.plan, body, held.sandbox)
             try:
                 self._ask(ahead)
                 run.wait()
@@ -181,11 +231,22 @@ class Keeper:
                 run.kill()
                 os.close(run.channel)
                 os.close(run.answers)
-            return self._outcome(spec, plan, run, sandbox, keep)
+            return self._outcome(held.spec, held.plan, run, held.sandbox, keep)
         finally:
             self._forker.reap()
-            with contextlib.suppress(SetupError):  # a builder that has died has nothing to take back
-                builder.done(sandbox)
+
+    def entry(self, held: Held, cwd: str) -> Entry:
+        """How a program is to enter a sandbox that is held (:func:`native.launch_command`)."""
+        as_run = self._as_run(held.spec)
+        sandbox = held.sandbox
+        return Entry(
+            init_pidfd=sandbox.init_pidfd,
+            attach=sandbox.attach,
+            close=(),
+            cwd=cwd,
+            cores=as_run.cores,
+            rlimits=as_run.rlimits(),
+        )
 
     def close(self) -> None:
         """End the builder and remove all that the session made on the host. A forked child must not, and does not."""
@@ -281,6 +342,16 @@ class Keeper:
                 self._plans[spec] = plan, fresh.add(plan)
         self._arm_builder()
 
+    def bridges(self) -> Bridges:
+        """What makes bridges, and connects sandboxes to them.
+
+        :raises UnsupportedError: there can be none here.
+        """
+        self.check(Spec(network="bridge"))
+        if self._bridges is None or self._bridges.lack:
+            raise UnsupportedError("network", *self.degraded(Spec(network="bridge"))[0][1:], "See docs/networks.md.")
+        return self._bridges
+
     def _builder_of(self, spec: Spec) -> Builder:
         bridges = self._bridges_of(spec)
         return self._builder if bridges is None or bridges.builder is None else bridges.builder
@@ -288,19 +359,6 @@ class Keeper:
     def _bridges_of(self, spec: Spec) -> Bridges | None:
         """What connects the sandboxes of ``spec``; None if nothing does, or can here."""
         return None if spec.bridge is None or self._bridges is None or self._bridges.lack else self._bridges
-
-    def _connect(self, spec: Spec, bridges: Bridges, sandbox: Sandbox) -> Place:
-        assert spec.bridge is not None
-        try:
-            place = bridges.attach(sandbox, spec.bridge)
-        except SetupError:
-            if not bridges.alive():  # with the broker all bridges have gone; the next run makes others
-                self._plans = {other: made for other, made in self._plans.items() if other.bridge is None}
-                self._bridges = None
-                bridges.close()
-            raise
-        write_names(sandbox, [(spec.hostname, place)])
-        return place
 
     def _host_has_changed(self) -> bool:
         """Look at the host anew, and forget the Plans if it is not what it was.
@@ -350,7 +408,7 @@ class Keeper:
         entry = Entry(
             init_pidfd=sandbox.init_pidfd,
             attach=sandbox.attach,
-            close=(*self._secrets(sandbox, doors), Fd(reader), Fd(answers)),
+            close=(*self._secrets(doors), Fd(reader), Fd(answers)),
             cwd=os.getcwd(),
             cores=as_run.cores,
             rlimits=as_run.rlimits(),
@@ -390,13 +448,15 @@ class Keeper:
             started=started,
         )
 
-    def _secrets(self, sandbox: Sandbox, doors: Sequence[Door]) -> tuple[Fd, ...]:
-        """Descriptors that lead out of the sandbox, or to the builder, and must not reach the test."""
-        scratch_fd = [] if sandbox.scratch is None else [sandbox.scratch]
+    def _secrets(self, doors: Sequence[Door]) -> tuple[Fd, ...]:
+        """Descriptors that lead out of the sandbox, to another one or to the builder, and must not reach the test."""
+        fds = [Fd(self._builder.fileno())]
+        for sandbox in self._held.values():
+            fds += [sandbox.init_pidfd, *sandbox.attach, *([] if sandbox.scratch is None else [sandbox.scratch])]
         forwarder = self._host_ports.fileno()  # where there are doors, the child uses and closes it
-        ports = [] if doors or forwarder is None else [Fd(forwarder)]
-        bridges = () if self._bridges is None else self._bridges.secrets()
-        return (Fd(self._builder.fileno()), sandbox.init_pidfd, *sandbox.attach, *scratch_fd, *ports, *bridges)
+        if not doors and forwarder is not None:
+            fds.append(Fd(forwarder))
+        return (*fds, *(() if self._bridges is None else self._bridges.secrets()))
 
     def _outcome(self, spec: Spec, plan: Plan, run: Run, sandbox: Sandbox, keep: str | None) -> Outcome:
         if trouble := self._forker.trouble() or run.refused:

@@ -12,8 +12,10 @@
  * with either, and everything inside a sandbox dies with its init. If keeper and builder are killed together, the next
  * session sweeps cgroups and scratch directories by name.
  *
- * The builder runs on one thread and never blocks on a sandbox: all waiting is in the one poll() of main(). */
+ * The builder runs on one thread and never blocks on a sandbox: all waiting is in the one poll() of main(). Executed as "builder
+ * launch", the program does something else: launch.c. */
 #include "init.h"
+#include "launch.h"
 #include "plan.h"
 
 #include <dirent.h>
@@ -554,6 +556,7 @@ static int join_broker(int broker) {
 /* Descriptors 3 and 4 are inherited: the control socket and a pidfd of the keeper. argv[1]: number of the first sandbox; argv[2]
  * tells whoever looks at a list of processes whose builder this is; argv[3] is there if 5 is a pidfd of the networks' broker. */
 int main(int argc, char **argv) {
+  if (argc > 1 && !strcmp(argv[1], "launch")) launch_main(argc, argv);
   static struct builder builder = {.control = 3, .keeper = 4};
   sigset_t all;
   struct rlimit files;

@@ -64,6 +64,7 @@ class Bridges:
         :raises SetupError: if they can't be started.
         """
         self._own_builder = not real_root
+        self._lost = False
         self._indices: dict[str, int] = {}  # of the networks there are
         self._given: dict[int, int] = {}  # how many addresses were, by index
         self._members: dict[str, tuple[Place, Sandbox]] = {}  # by port
@@ -117,9 +118,11 @@ class Bridges:
 
     def leave(self, place: Place) -> None:
         """The sandbox there is about to end."""
-        del self._members[place.port]
+        _, sandbox = self._members.pop(place.port)
         with contextlib.suppress(SetupError):  # a peer that has a stale name reaches nobody under it
             self._write_names(place.network)
+        with contextlib.suppress(SetupError):  # the broker has died, and with it what could stay
+            self._ask("release", sandbox.init_pidfd)
 
     def drop(self, network: str) -> None:
         """Remove a bridge that nobody is on; its addresses may be those of another network then.
@@ -182,7 +185,7 @@ class Bridges:
 
     def alive(self) -> bool:
         """Whether the broker is still there."""
-        if self._socket.fileno() < 0:
+        if self._lost:
             return False
         try:
             return os.waitpid(self._pid, os.WNOHANG)[0] == 0
@@ -198,6 +201,8 @@ class Bridges:
             os.waitpid(self._pid, 0)
 
     def _ask(self, what: str, *fds: int, **parameters: object) -> dict[str, Any]:
+        if self._lost:
+            raise self._gone(errno.EPIPE)
         try:
             socket.send_fds(self._socket, [json.dumps({"do": what, **parameters}).encode()], fds)
         except OSError as error:
@@ -214,13 +219,14 @@ class Bridges:
         except OSError as error:
             raise self._gone(error.errno or 0) from error
         except BaseException:  # KeyboardInterrupt: the answer would be taken for that to the next question
-            self._socket.close()
+            self._lost = True
             raise
         if not message:
             raise self._gone(errno.EPIPE)
         return dict(json.loads(message))
 
     def _gone(self, code: int) -> SetupError:
+        self._lost = True  # a process that ends has closed its socket a moment before it can be waited for
         return SetupError("reach the broker of networks", f"pid {self._pid}", code, "It has died; was it killed?")
 
     @staticmethod

@@ -39,7 +39,7 @@ _MESSAGE = 1 << 16
 _INET, _INET6 = int(socket.AF_INET), int(socket.AF_INET6)
 _PERMANENT = 0x80  # NUD_PERMANENT of linux/neighbour.h
 _NOBODY = "02:69:73:ff:ff:ff"  # a MAC address that no sandbox has
-_HANDLE = 0x10000  # 1: of tc(8)
+_HANDLE, _ROOT = 0x10000, 0xFFFFFFFF  # "1:" and "root" of tc(8)
 _PLAIN: tuple[float, float, int | None] = (0.0, 0.0, None)
 _NODAD = 0x02  # IFA_F_NODAD: usable at once, as nobody else can have the address
 
@@ -110,6 +110,21 @@ class Bridges:
             netlink.link("set", index=end, state="up")
         return {"port": port, "ip6": six}
 
+    def release(self, pidfd: int) -> Answer:
+        """A sandbox is about to end. What its programs have not delivered by then need not be tried for long.
+
+        A connection whose process has died keeps its network namespace, with our cable, until the other end has
+        answered or tcp_orphan_retries are over (ip-sysctl.rst): minutes, if the other end has ended as well.
+        """
+        with suppress(OSError):  # it has ended already, or has no such setting
+            native.setns(pidfd, Clone.NEWNET)
+            try:
+                with open("/proc/sys/net/ipv4/tcp_orphan_retries", "w", encoding="ascii") as file:
+                    file.write("1")
+            finally:
+                native.setns(self._home, Clone.NEWNET)
+        return {}
+
     def drop(self, network: str) -> Answer:
         """Remove a bridge. Ends of cables to sandboxes that are just ending go with their other ends."""
         if network in self._indices:
@@ -154,7 +169,7 @@ class Bridges:
     def _apply(self, port: int, shape: tuple[float, float, int | None]) -> None:
         delay, loss, rate = shape
         with suppress(NetlinkError):  # there was none
-            self._netlink.tc("del", index=port, handle=_HANDLE)
+            self._netlink.tc("del", index=port, parent=_ROOT)
         if delay or loss:
             with _doing("add a netem queue", "the bridge's ports"):
                 more = {} if rate is None else {"rate": rate}

@@ -193,6 +193,17 @@ class Keeper:
 
         :raises UnsupportedError: the host can't enforce ``spec``. :raises SetupError: it could not be built.
         """
+        try:
+            return self._hold(spec)
+        except SetupError:
+            if (bridges := self._bridges) is not None and not bridges.alive():
+                # With the broker all bridges have gone, and their builder is of no use; the next run makes others.
+                self._plans = {other: made for other, made in self._plans.items() if other.bridge is None}
+                self._bridges = None
+                bridges.close()
+            raise
+
+    def _hold(self, spec: Spec) -> Held:
         sandbox = self._sandbox(spec)
         plan, _ = self._plan(spec)
         builder, bridges = self._builder_of(spec), self._bridges_of(spec)
@@ -204,10 +215,6 @@ class Keeper:
             return replace(held, place=bridges.join(sandbox, spec.bridge or "", spec.hostname), bridges=bridges)
         except BaseException:
             self.release(held)
-            if not bridges.alive():  # with the broker all bridges have gone; the next run makes others
-                self._plans = {other: made for other, made in self._plans.items() if other.bridge is None}
-                self._bridges = None
-                bridges.close()
             raise
 
     def release(self, held: Held) -> None:

@@ -127,7 +127,7 @@ def _namespaces() -> int:
 
 def test_a_killed_broker_costs_one_run() -> None:
     with Keeper(cgroup=os.environ.get("ISOLATE_CGROUP")) as keeper:
-        keeper.check(BRIDGED)
+        keeper.prepare(BRIDGED)
         assert keeper._bridges is not None
         os.kill(keeper._bridges._pid, signal.SIGKILL)
 

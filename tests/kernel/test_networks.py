@@ -365,13 +365,28 @@ def test_wrong_words_are_told(network: Network) -> None:
         one.run(["ls"], "-l")
 
 
+HOLDS_A_CONNECTION = """
+import socket, time
+connection = socket.create_connection(("two", 80))
+print(connection.recv(1).decode(), end="", flush=True)
+time.sleep(100)
+"""
+
+
 def test_a_network_leaves_nothing(keeper: Keeper) -> None:
     with Network(keeper) as network:
-        process = network.node("one").popen(["sleep", "100"], stdout=subprocess.PIPE)
+        one, two = network.node("one"), network.node("two")
+        process = one.popen(["sleep", "100"], stdout=subprocess.PIPE)
+        two.run(serve)
+        # One end of a connection that cannot tell the other that it ends.
+        holder = one.popen([sys.executable, "-S", "-c", HOLDS_A_CONNECTION], stdout=subprocess.PIPE)
+        assert holder.stdout is not None
+        assert holder.stdout.read(1) == b"t"
+        network.cut(one, two)
     assert process.returncode == -signal.SIGKILL
     assert keeper._held == {}
     assert keeper._bridges is not None
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 10
     while len(links := keeper._bridges.links()) > 1 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert links == ["lo"]

@@ -132,12 +132,22 @@ def unsupported(spec: Spec, host: Host) -> list[tuple[str, Lack]]:
     lacks = [(key, lack) for key, feature in _KEYS if (lack := host.lack(feature))]
     if spec.network == "host":
         lacks = [pair for pair in lacks if pair[0] != "network"]
+    if spec.network == "nat":
+        lacks.append(("network", _NO_NAT))
     trees = [lack for lack in host.lacks if lack.what == "tree" and _matters(lack.target, spec, host)]
     lacks += [("isolate", lack) for lack in trees]
     if host.scratch and "disk" in spec.asked:
         lacks.append(("disk", Lack(what="tmpfs", step="limit the layer", target=host.scratch, remedy=_ON_DISK)))
     return lacks
 
+
+_NO_NAT = Lack(
+    what="netns",
+    step='connect a sandbox to the outside (network="nat"), which this release does not do',
+    target="",
+    remedy='Write network="host" for the host\'s own network, or reach a server of the host by host_ports; see '
+    "docs/networks.md.",
+)
 
 #: Keys of the contract, and the feature that each rests on.
 _KEYS: tuple[tuple[str, Feature], ...] = (

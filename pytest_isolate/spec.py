@@ -46,7 +46,7 @@ class Spec:
     """
 
     limits: Limits = field(default_factory=Limits)
-    network: str = "none"  #: "none", "bridge", "bridge:NAME" or "host"
+    network: str = "none"  #: "none", "bridge", "bridge:NAME", "nat" or "host"
     #: TCP ports of the host's loopback to reach, beside those that the session's own processes serve; None closes all
     host_ports: tuple[int, ...] | None = ()
     image: str | None = None  #: name of a root file system; None: the host's own tree

@@ -260,7 +260,7 @@ def network(value: object) -> str:
         if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}", name, re.ASCII):
             raise ValueError('allowed as the name of a bridge are letters, digits and "-", "_", ".": "bridge:db".')
         return f"bridge:{name}"
-    return choice(value, ("none", "bridge", "bridge:NAME", "host"))
+    return choice(value, ("none", "bridge", "bridge:NAME", "nat", "host"))
 
 
 def paths(value: object, base: str) -> tuple[str, ...]:

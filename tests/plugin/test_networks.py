@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from tests.conftest import Project
+
+REPOSITORY = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.needs("sandbox", "netns")
 
@@ -69,7 +73,7 @@ CLUSTER = """
 """
 
 
-@pytest.mark.parametrize("options", [(), ("-n2", "--dist=loadfile"), ("--isolate-all",)], ids=["alone", "xdist", "all"])
+@pytest.mark.parametrize("options", [("-n2", "--dist=loadfile"), ("--isolate-all",)], ids=["xdist", "all"])
 def test_fixtures_make_networks_for_tests_outside_and_inside(project: Project, options: tuple[str, ...]) -> None:
     project.write(test_cluster=CLUSTER)
 
@@ -135,6 +139,17 @@ def test_neither_pyroute2_nor_networks_are_loaded_where_no_test_has_one(project:
     project.run().assert_outcomes(passed=2)
 
 
+@pytest.mark.parametrize(("how", "outcomes"), [("error", {"errors": 1}), ("degrade", {"passed": 1})])
+def test_a_way_out_is_refused_as_not_supported(project: Project, how: str, outcomes: dict[str, int]) -> None:
+    project.write(test_it="import pytest\n@pytest.mark.isolate(network='nat')\ndef test_it(): pass\n")
+
+    result = project.run(f"--isolate-unsupported={how}")
+
+    result.assert_outcomes(**outcomes)
+    named = "isolate: NOT in force *: network" if how == "degrade" else '*network="nat"*Write network="host"*'
+    result.stdout.fnmatch_lines([named])
+
+
 def test_a_wrong_network_is_a_usage_error(project: Project) -> None:
     project.write(test_it="import pytest\n@pytest.mark.isolate(network='bridge:')\ndef test_it(): pass\n")
 
@@ -142,3 +157,18 @@ def test_a_wrong_network_is_a_usage_error(project: Project) -> None:
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*test_it.py:2: @pytest.mark.isolate: network='bridge:': allowed as the name*"])
+
+
+def test_the_examples_of_the_documentation_and_the_cluster_work(project: Project) -> None:
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", (REPOSITORY / "docs/networks.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert len(blocks) == 3
+    for number, block in enumerate(blocks):
+        (project.path / f"test_docs_{number}.py").write_text(block)
+    for file in (REPOSITORY / "examples/cluster").glob("*.py"):
+        shutil.copy(file, project.path)
+
+    result = project.run("-k", "not takes_nothing_with_it")
+
+    result.assert_outcomes(passed=5, deselected=1)

@@ -231,7 +231,7 @@ def test_an_image_is_a_folders_name_and_none_is_the_hosts_own_tree() -> None:
 
 
 def test_a_misspelt_word_gets_the_nearest_right_one() -> None:
-    assert problem("network", "Hots").endswith('"bridge:NAME" or "host". Did you mean host?')
+    assert problem("network", "Hots").endswith('"nat" or "host". Did you mean host?')
     assert problem("network", "brigde:db").endswith("Did you mean bridge?")
     assert problem("user", "Root").endswith('allowed is "same" or "root". Did you mean root?')
     assert problem("user", 0).endswith('allowed is "same" or "root".')

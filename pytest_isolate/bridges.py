@@ -195,6 +195,8 @@ class Bridges:
     def close(self) -> None:
         """End broker and builder, and with them all bridges."""
         if self.builder is not None:
+            with contextlib.suppress(SetupError):
+                self.builder.clean_up_after((), ())  # the session may go on, and need the groups that it would remove
             self.builder.close()
         self._socket.close()
         with contextlib.suppress(ChildProcessError):

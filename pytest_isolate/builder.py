@@ -74,19 +74,19 @@ class Builder:
     It ends, and removes everything, when this process ends or :meth:`close` is called.
     """
 
-    def __init__(self, first: int = 1) -> None:
+    def __init__(self, first: int = 1, *, below: Fd | None = None) -> None:
         """Start it.
 
         :param first: number of the first sandbox: beyond those of a builder before it, whose directories may
             still be there.
+        :param below: pidfd of a process in whose user namespace it is to live; None: in this one.
         :raises SetupError: if the program can't be started.
         """
         self._plans: list[Plan] = []  # number - 1 is the index
         self._asked = 0  # number of the Plan of which a sandbox was asked for, and not fetched yet
         self.last = first - 1  #: number of the last sandbox that it handed out
-        self.pid, self._socket = processes.start(
-            "builder", str(native.BUILDER), ["isolate-builder", str(first), f"for={os.getpid()}"], {}
-        )
+        arguments = ["isolate-builder", str(first), f"for={os.getpid()}", *([] if below is None else ["below"])]
+        self.pid, self._socket = processes.start("builder", str(native.BUILDER), arguments, {}, fifth=below)
 
     def fileno(self) -> int:
         """The control socket, which must not reach a test."""

@@ -72,6 +72,12 @@ class Isolation:
         except UnsupportedError as error:
             return error
 
+    def keeper(self) -> Keeper:
+        """The keeper, for sandboxes that are not tests'. :raises UnsupportedError: this host can have none."""
+        if isinstance(self._keeper, UnsupportedError):
+            raise self._keeper
+        return self._keeper
+
     def _places(self) -> tuple[str, ...]:
         """Where tests write, and are found with an image under them: the project, and pytest's temporary folder."""
         places = [str(self._config.rootpath), str(self._config.invocation_params.dir)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,8 @@ _SIGNALS = signal.valid_signals()
 #: Without the wrapper that makes an enum member of each signal: that takes longer than all else here but the fork.
 _sigmask = getattr(signal.pthread_sigmask, "__wrapped__", signal.pthread_sigmask)
 
-#: What the child was doing when it gave up, in the order of ``enum isolate_step`` in core.c.
+_CWD = "enter the current folder"
+#: What the child was doing when it gave up, in the order of ``enum isolate_step`` in enter.h.
 _STEPS = (
     "",
     "join the sandbox's namespaces (setns)",
@@ -40,7 +42,7 @@ _STEPS = (
     "make its cgroup and time namespaces (unshare)",
     "join its time namespace (setns)",
     "start a session (setsid)",
-    "enter the current folder",
+    _CWD,
     "set the CPU affinity",
     "set a resource limit",
     "drop capabilities",
@@ -48,6 +50,12 @@ _STEPS = (
     "install the seccomp filter",
     "install the Landlock rules",
 )
+
+
+#: What to send to a process of :func:`launch_command` instead of signals that it cannot receive (``launch.c``).
+HANDED_ON: dict[int, int] = {signal.SIGKILL: signal.SIGRTMAX, signal.SIGSTOP: signal.SIGRTMAX - 1}
+
+_TROUBLE = struct.Struct("=ii")
 
 
 def available() -> str | None:
@@ -147,12 +155,57 @@ class Forker:
         return SetupError(_STEPS[step], "", error) if step else None
 
 
+def launch_command(plan: Plan, entry: Entry, status: int) -> list[str]:
+    """The command that runs the program whose words follow it in a sandbox, and ends as that does (``launch.c``).
+
+    :param status: descriptor of a pipe that gets what :func:`launch_trouble` reads. The command must inherit it, the
+        descriptors of ``entry`` but those to be closed, and no others that lead out of the sandbox.
+    """
+    words = [str(BUILDER), "launch", str(status), str(entry.init_pidfd)]
+    words += [f"join={int(plan.join)}", f"time={int(plan.join_late)}", f"unshare={int(plan.unshare_late)}"]
+    words += [f"caps={plan.capabilities}", f"cwd={entry.cwd}", *(f"attach={fd}" for fd in entry.attach)]
+    words += [*(f"core={core}" for core in entry.cores), *(f"rlimit={name}:{most}" for name, most in entry.rlimits)]
+    flags = (("keep", not plan.join & Clone.NEWUSER), ("nnp", plan.no_new_privs), ("seccomp", plan.seccomp))
+    return [*words, *(word for word, wanted in flags if wanted), "--"]
+
+
+def launch_trouble(told: bytes, program: str, cwd: str) -> SetupError | OSError | None:
+    """Why a program was not started, from all that came through the pipe; None if it was.
+
+    Where it is the program or the folder, it is the error that :class:`subprocess.Popen` raises.
+    """
+    if len(told) < _TROUBLE.size:
+        return None
+    step, error = _TROUBLE.unpack(told[: _TROUBLE.size])
+    if step >= len(_STEPS) or _STEPS[step] == _CWD:
+        return OSError(error, os.strerror(error), program if step >= len(_STEPS) else cwd)
+    return SetupError(_STEPS[step], "", error)
+
+
 def pidfd_open(pid: int) -> Fd:
     """A descriptor that is readable once the process has ended (pidfd_open(2)); close-on-exec."""
     fd = _lib.isolate_pidfd_open(pid)
     if fd < 0:
         raise OSError(_ffi.errno, os.strerror(_ffi.errno), f"pidfd_open({pid})")
     return Fd(fd)
+
+
+def unshare(namespaces: Clone) -> None:
+    """Make this process's own namespaces (unshare(2)). Never in pytest's process.
+
+    :raises OSError: if the kernel refuses.
+    """
+    if _lib.isolate_unshare(int(namespaces)) < 0:
+        raise OSError(_ffi.errno, os.strerror(_ffi.errno), "unshare")
+
+
+def setns(fd: int, namespaces: Clone) -> None:
+    """Join namespaces (setns(2)) of a process, by its pidfd, or the one that ``fd`` is of. Never in pytest's process.
+
+    :raises OSError: if the kernel refuses, or the process has gone.
+    """
+    if _lib.isolate_setns(fd, int(namespaces)) < 0:
+        raise OSError(_ffi.errno, os.strerror(_ffi.errno), "setns")
 
 
 def send_unblocked(pid: int, number: int) -> None:

@@ -1,8 +1,8 @@
-"""A sandbox's own network: loopback up, and every port there for the taking, as operations of a Plan. Pure."""
+"""A sandbox's own network, as operations of a Plan: loopback up, all ports free, the names of its peers. Pure."""
 
 from __future__ import annotations
 
-from pytest_isolate.plan import Op, Step
+from pytest_isolate.plan import MountFlag, Op, Step
 
 #: Slot in which /proc/sys is kept open while it becomes read-only.
 _SLOT = 0
@@ -29,3 +29,18 @@ def own(*, groups: tuple[int, int], held: bool) -> list[Op]:
         ops.append(Op(Step.WRITE, 1 + _SLOT, "0", "net/ipv4/ip_unprivileged_port_start"))
         ops.append(Op(Step.WRITE, 1 + _SLOT, f"{groups[0]} {groups[1]}", "net/ipv4/ping_group_range"))
     return ops
+
+
+def names(etc: str, file: str) -> list[Op]:
+    """Put an empty file in the place of /etc/hosts, to be filled once it is known who is on the bridge.
+
+    :param etc: the sandbox's /etc.
+    :param file: in its scratch space, which the keeper can reach from outside.
+    """
+    hosts = f"{etc}/hosts"
+    return [
+        Op(Step.TOUCH, 0o644, b=file),
+        Op(Step.MKDIR, 0o755, b=etc),  # an image may have neither
+        Op(Step.TOUCH, 0o644, b=hosts),
+        Op(Step.MOUNT, MountFlag.BIND, file, hosts),
+    ]

@@ -55,6 +55,9 @@ _OWNED_INSIDE = Clone.NEWUSER | Clone.NEWNET | Clone.NEWUTS
 _TRUSTED = ",redirect_dir=on,index=off,xino=off"
 _USER = ",userxattr,index=off,xino=off"
 
+#: The file of a bridged sandbox's scratch space that it sees as /etc/hosts.
+HOSTS = "hosts"
+
 _ON_DISK = (
     "Only a layer on tmpfs has a size, and without root that takes Linux 6.6 or newer; or run pytest as root; "
     "see docs/hosts.md."
@@ -129,12 +132,22 @@ def unsupported(spec: Spec, host: Host) -> list[tuple[str, Lack]]:
     lacks = [(key, lack) for key, feature in _KEYS if (lack := host.lack(feature))]
     if spec.network == "host":
         lacks = [pair for pair in lacks if pair[0] != "network"]
+    if spec.network == "nat":
+        lacks.append(("network", _NO_NAT))
     trees = [lack for lack in host.lacks if lack.what == "tree" and _matters(lack.target, spec, host)]
     lacks += [("isolate", lack) for lack in trees]
     if host.scratch and "disk" in spec.asked:
         lacks.append(("disk", Lack(what="tmpfs", step="limit the layer", target=host.scratch, remedy=_ON_DISK)))
     return lacks
 
+
+_NO_NAT = Lack(
+    what="netns",
+    step='connect a sandbox to the outside (network="nat"), which this release does not do',
+    target="",
+    remedy='Write network="host" for the host\'s own network, or reach a server of the host by host_ports; see '
+    "docs/networks.md.",
+)
 
 #: Keys of the contract, and the feature that each rests on.
 _KEYS: tuple[tuple[str, Feature], ...] = (
@@ -179,6 +192,7 @@ def _image_tree(spec: Spec, host: Host, image: Root) -> _Tree:
 
 def _ops(spec: Spec, host: Host, tree: _Tree, joined: Clone) -> list[Op]:
     own_network = bool(joined & Clone.NEWNET)
+    bridged = spec.bridge is not None
     held = own_network and host.fresh_proc
     # The host's uid 0 may write some files in /proc by mere permission, and an identity map leaves it the host's uid 0.
     proc = kernelfs.proc(fresh=host.fresh_proc, protect=host.tree.proc if host.uid == 0 else ())
@@ -191,6 +205,7 @@ def _ops(spec: Spec, host: Host, tree: _Tree, joined: Clone) -> list[Op]:
         *kernelfs.sys(fresh=own_network and host.fresh_sys and not host.real_root, whole=host.real_root),
         *kernelfs.dev(spec.limits.disk, queues=bool(joined & Clone.NEWIPC)),
         *tree.after,
+        *(network.names(f"{rootfs.NEW}/etc", f"{rootfs.SCRATCH}/{HOSTS}") if own_network and bridged else ()),
         Op(Step.PIVOT, b=rootfs.NEW),
     ]
     if host.real_root:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_isolate import options
-from pytest_isolate.testing import isolated  # noqa: F401 - a fixture
+from pytest_isolate import options, testing
+from pytest_isolate.testing import isolate_network, isolate_network_factory, isolated  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from pytest_isolate.items import Isolation
@@ -31,7 +31,9 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    options.configure(config)
+    settings = options.configure(config)
+    config.stash[testing.KEEPER] = lambda: _isolation(config).keeper()
+    config.stash[testing.REFUSED] = lambda lack: settings.unsupported == "skip" and pytest.skip(str(lack))
 
 
 @pytest.hookimpl(trylast=True)  # other plugins and conftest files add markers in this hook

@@ -9,14 +9,16 @@ a Plan, made once per Spec; what can be built is found out once, by trying (:mod
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_isolate import cgroups, guest, logs, native, planning, salvage, scratch
+from pytest_isolate.bridges import Bridges, Place
 from pytest_isolate.builder import Builder, Sandbox
 from pytest_isolate.degrade import Degraded, degraded
 from pytest_isolate.errors import ImageError, SetupError, UnsupportedError
@@ -41,6 +43,18 @@ __all__ = ["Keeper", "Line"]
 
 _AS_ASKED = Degraded()
 _DEPTH = 2  # sandboxes ready: one that is handed out while a test runs, and one more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A sandbox in use."""
+
+    spec: Spec
+    plan: Plan
+    sandbox: Sandbox
+    builder: Builder
+    place: Place | None = None  #: on its bridge, if it is on one
+    bridges: Bridges | None = None
 
 
 class Keeper:
@@ -76,14 +90,17 @@ class Keeper:
         self._images = images or os.path.abspath(FOLDER)
         self._roots: dict[tuple[str, tuple[str, ...]], Root | SetupError] = {}
         self._pid = os.getpid()
-        self._plans: dict[Spec, tuple[Plan, int]] = {}
+        self._plans: dict[Spec, tuple[Plan, int]] = {}  # the number is that of _builder_of(spec)
+        self._bridges: Bridges | None = None  # started for the first bridged Spec
+        self.network_numbers = itertools.count(1)  #: for networks that nobody names
         self._degraded: dict[Spec, Degraded] = {}  # those that are not wholly in force
+        self._held: dict[int, Sandbox] = {}  # by number
         self._closing = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
             self._forker = Forker()
             self._heap = Heap()
             self._builder = Builder()
-            undo.callback(self._close_builder)
+            undo.callback(self._close_builders)
             self._host_ports = HostPorts(Lookup(cgroups.first_process(session), session))
             undo.callback(self._host_ports.close)
             self.tree = cgroups.find(
@@ -140,8 +157,9 @@ class Keeper:
         :raises UnsupportedError: the host can't enforce ``spec``.
         """
         _, number = self._plan(spec)
-        self._builder.prepare(number, _DEPTH)
-        return self._builder.settle()
+        builder = self._builder_of(spec)
+        builder.prepare(number, _DEPTH)
+        return builder.settle()
 
     def run(
         self,
@@ -164,10 +182,55 @@ class Keeper:
         """
         self._plan(spec)
         self._heap.gather(more)
+        held = self.hold(spec)
+        try:
+            return self.run_in(held, body, ahead=ahead, keep=keep)
+        finally:
+            self.release(held)
+
+    def hold(self, spec: Spec) -> Held:
+        """A sandbox that stands ready, joined to its network, for any number of runs; to be given back.
+
+        :raises UnsupportedError: the host can't enforce ``spec``. :raises SetupError: it could not be built.
+        """
+        try:
+            return self._hold(spec)
+        except SetupError:
+            if (bridges := self._bridges) is not None and not bridges.alive():
+                # With the broker all bridges have gone, and their builder is of no use; the next run makes others.
+                self._plans = {other: made for other, made in self._plans.items() if other.bridge is None}
+                self._bridges = None
+                bridges.close()
+            raise
+
+    def _hold(self, spec: Spec) -> Held:
         sandbox = self._sandbox(spec)
         plan, _ = self._plan(spec)
+        builder, bridges = self._builder_of(spec), self._bridges_of(spec)
+        held = Held(spec=spec, plan=plan, sandbox=sandbox, builder=builder)
+        self._held[sandbox.number] = sandbox
+        if bridges is None:
+            return held
         try:
-            run = self._start(spec, plan, body, sandbox)
+            return replace(held, place=bridges.join(sandbox, spec.bridge or "", spec.hostname), bridges=bridges)
+        except BaseException:
+            self.release(held)
+            raise
+
+    def release(self, held: Held) -> None:
+        """Take a sandbox down: all its processes die. Returns at once."""
+        if held.bridges is not None and held.place is not None:
+            held.bridges.leave(held.place)
+        self._held.pop(held.sandbox.number, None)
+        with contextlib.suppress(SetupError):  # a builder that has died has nothing to take back
+            held.builder.done(held.sandbox)
+
+    def run_in(
+        self, held: Held, body: Callable[[Line], None], *, ahead: Spec | None = None, keep: str | None = None
+    ) -> Outcome:
+        """As :meth:`run`, in a sandbox that is held; what it starts and leaves running goes on."""
+        try:
+            run = self._start(held.spec, held.plan, body, held.sandbox)
             try:
                 self._ask(ahead)
                 run.wait()
@@ -175,11 +238,22 @@ class Keeper:
                 run.kill()
                 os.close(run.channel)
                 os.close(run.answers)
-            return self._outcome(spec, plan, run, sandbox, keep)
+            return self._outcome(held.spec, held.plan, run, held.sandbox, keep)
         finally:
             self._forker.reap()
-            with contextlib.suppress(SetupError):  # a builder that has died has nothing to take back
-                self._builder.done(sandbox)
+
+    def entry(self, held: Held, cwd: str) -> Entry:
+        """How a program is to enter a sandbox that is held (:func:`native.launch_command`)."""
+        as_run = self._as_run(held.spec)
+        sandbox = held.sandbox
+        return Entry(
+            init_pidfd=sandbox.init_pidfd,
+            attach=sandbox.attach,
+            close=(),
+            cwd=cwd,
+            cores=as_run.cores,
+            rlimits=as_run.rlimits(),
+        )
 
     def close(self) -> None:
         """End the builder and remove all that the session made on the host. A forked child must not, and does not."""
@@ -195,7 +269,7 @@ class Keeper:
                 raise missing[0]
             groups = self.tree.dirs(spec.limits, degrade=self._degrade)
             plan = planning.plan_for(spec, self.host, groups, self._root(spec))
-            self._plans[spec] = plan, self._builder.add(plan)
+            self._plans[spec] = plan, self._builder_of(spec).add(plan)
             if missing:
                 self._degraded[spec] = degraded(missing, spec, self.host, plan.join, landlock=native.landlock_version())
         return self._plans[spec]
@@ -231,11 +305,13 @@ class Keeper:
         return self._degraded.get(spec, _AS_ASKED)
 
     def _missing(self, spec: Spec) -> list[UnsupportedError]:
-        lacks = planning.unsupported(spec, self.host)
-        return [
-            *(UnsupportedError(key, lack.reason, lack.remedy) for key, lack in lacks),
-            *self.tree.missing(spec.limits),
-        ]
+        lacks = [UnsupportedError(key, lack.reason, lack.remedy) for key, lack in planning.unsupported(spec, self.host)]
+        if spec.bridge is not None and not any(lack.key in ("isolate", "network") for lack in lacks):
+            if self._bridges is None:
+                self._bridges = Bridges(real_root=self.host.real_root)
+                self._arm_builder()
+            lacks += [] if self._bridges.lack is None else [self._bridges.lack]
+        return [*lacks, *self.tree.missing(spec.limits)]
 
     def _attempt(self, plan: Plan) -> SetupError | None:
         """Build a sandbox only to see whether it can be built."""
@@ -248,21 +324,48 @@ class Keeper:
     # ------------------------------------------------------------------------------------------------- one run
 
     def _sandbox(self, spec: Spec) -> Sandbox:
+        number = self._plan(spec)[1]
+        builder = self._builder_of(spec)
         try:
-            return self._builder.get(self._plan(spec)[1])
+            return builder.get(number)
         except SetupError:
-            if not self._builder.alive():
-                self._replace_builder()
+            if not builder.alive():
+                self._replace(builder)
             elif not self._host_has_changed():
                 raise
-        return self._builder.get(self._plan(spec)[1])
+        number = self._plan(spec)[1]
+        return self._builder_of(spec).get(number)
 
-    def _replace_builder(self) -> None:
+    def _replace(self, dead: Builder) -> None:
         """Somebody killed it. Its sandboxes have gone with it; a new one goes on, so one test is lost at most."""
-        self._builder.close()
-        self._builder = Builder(first=self._builder.last + 1000)
-        self._plans = {spec: (plan, self._builder.add(plan)) for spec, (plan, _) in self._plans.items()}
+        dead.close()
+        if dead is self._builder:
+            self._builder = fresh = Builder(first=dead.last + 1000)
+        else:
+            assert self._bridges is not None
+            fresh = self._bridges.new_builder(dead.last + 1000)
+        for spec, (plan, _) in self._plans.items():
+            if self._builder_of(spec) is fresh:
+                self._plans[spec] = plan, fresh.add(plan)
         self._arm_builder()
+
+    def bridges(self) -> Bridges:
+        """What makes bridges, and connects sandboxes to them.
+
+        :raises UnsupportedError: there can be none here.
+        """
+        self.check(Spec(network="bridge"))
+        if self._bridges is None or self._bridges.lack:
+            raise UnsupportedError("network", *self.degraded(Spec(network="bridge"))[0][1:], "See docs/networks.md.")
+        return self._bridges
+
+    def _builder_of(self, spec: Spec) -> Builder:
+        bridges = self._bridges_of(spec)
+        return self._builder if bridges is None or bridges.builder is None else bridges.builder
+
+    def _bridges_of(self, spec: Spec) -> Bridges | None:
+        """What connects the sandboxes of ``spec``; None if nothing does, or can here."""
+        return None if spec.bridge is None or self._bridges is None or self._bridges.lack else self._bridges
 
     def _host_has_changed(self) -> bool:
         """Look at the host anew, and forget the Plans if it is not what it was.
@@ -287,13 +390,20 @@ class Keeper:
         if ahead is not None and ahead in self._plans:
             number = self._plans[ahead][1]
             with contextlib.suppress(SetupError):  # a builder that has died is noticed, and replaced, by the next run
-                self._builder.ask(number, ahead=number, depth=_DEPTH - 1)
+                self._builder_of(ahead).ask(number, ahead=number, depth=_DEPTH - 1)
 
-    def _close_builder(self) -> None:
-        self._builder.close()  # the present one: one that was killed has been replaced
+    def _close_builders(self) -> None:
+        """The present ones: one that was killed has been replaced."""
+        if self._bridges is not None:
+            self._bridges.close()
+        self._builder.close()
 
     def _arm_builder(self) -> None:
-        self._builder.clean_up_after(self.tree.cleanup, [self.host.scratch] if self.host.scratch else [])
+        """Each removes it, as nobody knows which of them is the last."""
+        bridged = None if self._bridges is None else self._bridges.builder
+        for builder in (self._builder, bridged):
+            if builder is not None:
+                builder.clean_up_after(self.tree.cleanup, [self.host.scratch] if self.host.scratch else [])
 
     def _start(self, spec: Spec, plan: Plan, body: Callable[[Line], None], sandbox: Sandbox) -> Run:
         os.ftruncate(self._stacks, 0)
@@ -308,7 +418,7 @@ class Keeper:
         entry = Entry(
             init_pidfd=sandbox.init_pidfd,
             attach=sandbox.attach,
-            close=(*self._secrets(sandbox, doors), Fd(reader), Fd(answers)),
+            close=(*self._secrets(doors), Fd(reader), Fd(answers)),
             cwd=os.getcwd(),
             cores=as_run.cores,
             rlimits=as_run.rlimits(),
@@ -348,12 +458,15 @@ class Keeper:
             started=started,
         )
 
-    def _secrets(self, sandbox: Sandbox, doors: Sequence[Door]) -> tuple[Fd, ...]:
-        """Descriptors that lead out of the sandbox, or to the builder, and must not reach the test."""
-        scratch_fd = [] if sandbox.scratch is None else [sandbox.scratch]
+    def _secrets(self, doors: Sequence[Door]) -> tuple[Fd, ...]:
+        """Descriptors that lead out of the sandbox, to another one or to the builder, and must not reach the test."""
+        fds = [Fd(self._builder.fileno())]
+        for sandbox in self._held.values():
+            fds += [sandbox.init_pidfd, *sandbox.attach, *([] if sandbox.scratch is None else [sandbox.scratch])]
         forwarder = self._host_ports.fileno()  # where there are doors, the child uses and closes it
-        ports = [] if doors or forwarder is None else [Fd(forwarder)]
-        return (Fd(self._builder.fileno()), sandbox.init_pidfd, *sandbox.attach, *scratch_fd, *ports)
+        if not doors and forwarder is not None:
+            fds.append(Fd(forwarder))
+        return (*fds, *(() if self._bridges is None else self._bridges.secrets()))
 
     def _outcome(self, spec: Spec, plan: Plan, run: Run, sandbox: Sandbox, keep: str | None) -> Outcome:
         if trouble := self._forker.trouble() or run.refused:

@@ -46,7 +46,7 @@ class Spec:
     """
 
     limits: Limits = field(default_factory=Limits)
-    network: str = "none"  #: "none" or "host"
+    network: str = "none"  #: "none", "bridge", "bridge:NAME", "nat" or "host"
     #: TCP ports of the host's loopback to reach, beside those that the session's own processes serve; None closes all
     host_ports: tuple[int, ...] | None = ()
     image: str | None = None  #: name of a root file system; None: the host's own tree
@@ -55,6 +55,12 @@ class Spec:
     writable: tuple[str, ...] = ()  #: absolute paths bound through to the host
     env: tuple[tuple[str, str | None], ...] = ()  #: variables to set, None removes
     asked: frozenset[str] = frozenset()
+
+    @property
+    def bridge(self) -> str | None:
+        """Name of the bridge that the sandbox is joined to, "" for the one without a name; None: to none."""
+        kind, _, name = self.network.partition(":")
+        return name if kind == "bridge" else None
 
     @classmethod
     def of(cls, base: str = "/", **keys: object) -> Spec:
@@ -110,16 +116,6 @@ def _io(value: object, _base: str) -> Fields:
     return {"io_read": read, "io_write": write}
 
 
-def _network(value: object, _base: str) -> Fields:
-    name = value.split(":", 1)[0] if isinstance(value, str) else ""
-    if name in ("bridge", "nat"):
-        raise ValueError(
-            f'"{name}" is not implemented in this release yet; write network="host" to share the host\'s network, '
-            'or network="none" for a loopback of its own.'
-        )
-    return {"network": values.choice(value, ("none", "host"))}
-
-
 KEYS: Mapping[str, Key] = {
     key.name: key
     for key in (
@@ -133,7 +129,12 @@ KEYS: Mapping[str, Key] = {
         Key("io", _io, 'bytes per second on the block devices under the file system: {"read": "20M", "write": "10M"}'),
         Key("disk", _one("disk", values.memory_size), "most bytes in the writable layer; 1G"),
         Key("timeout", _cap("timeout", values.seconds), "wall seconds for setup, call and teardown"),
-        Key("network", _network, '"none", a network of its own with loopback only (default), or "host"'),
+        Key(
+            "network",
+            _one("network", values.network),
+            '"none", a network of its own with loopback only (default); "bridge" or "bridge:NAME", joined with all '
+            'sandboxes of that name; or "host"',
+        ),
         Key(
             "host_ports",
             _one("host_ports", values.ports),

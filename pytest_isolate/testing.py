@@ -11,14 +11,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_isolate.outcome import Usage
 from pytest_isolate.spec import KEYS, Limits, Spec
 from pytest_isolate.values import nearest
+
+if TYPE_CHECKING:
+    from pytest_isolate.networks import Network, Networks
+    from pytest_isolate.session import Keeper
 
 _CAPS = {"memory", "swap", "cpus", "cpuset", "pids", "timeout"}
 _KEY_BEHIND = {"swap": "memory"}  # comes on top of it
@@ -70,6 +75,9 @@ class Isolated:
         return self.ask()
 
 
+#: In ``config.stash``: what gives the keeper of this process, and what to do about what the host lacks.
+KEEPER: pytest.StashKey[Callable[[], Keeper]] = pytest.StashKey()
+REFUSED: pytest.StashKey[Callable[[Exception], object]] = pytest.StashKey()
 #: In ``config.stash`` inside a sandbox.
 ISOLATED: pytest.StashKey[Isolated] = pytest.StashKey()
 
@@ -78,3 +86,33 @@ ISOLATED: pytest.StashKey[Isolated] = pytest.StashKey()
 def isolated(pytestconfig: pytest.Config) -> Isolated:
     """The sandbox that this test runs in: its limits, whether a key is in force, what it has used so far."""
     return pytestconfig.stash.get(ISOLATED, Isolated())
+
+
+@pytest.fixture(scope="session")
+def isolate_network_factory(pytestconfig: pytest.Config) -> Iterator[Networks]:
+    """Makes networks for fixtures of a wider scope than a test: ``isolate_network_factory("NAME")`` is one.
+
+    Isolated tests with ``network="bridge:NAME"`` are on it, too, and reach its nodes by their names.
+    """
+    from pytest_isolate.networks import Networks  # noqa: PLC0415 - loads the C core
+
+    networks = Networks(pytestconfig.stash[KEEPER], pytestconfig.stash[REFUSED])
+    yield networks
+    networks.close()
+
+
+@pytest.fixture
+def isolate_network(isolate_network_factory: Networks, pytestconfig: pytest.Config) -> Iterator[Network]:
+    """A network for the life of this test, on which it makes nodes: see :class:`pytest_isolate.networks.Network`.
+
+    For tests that run in pytest's own process, as it is they who look at all nodes from outside.
+    """
+    if ISOLATED in pytestconfig.stash:
+        pytest.fail(
+            "isolate_network is for tests outside of sandboxes, whose nodes are sandboxes: mark this one no_isolate. "
+            'An isolated test with network="bridge:NAME" is on a network that a wider-scoped fixture has made by '
+            "isolate_network_factory(NAME).",
+            pytrace=False,
+        )
+    with isolate_network_factory() as network:
+        yield network

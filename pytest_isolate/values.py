@@ -253,6 +253,16 @@ def hostname(value: object) -> str:
     return value
 
 
+def network(value: object) -> str:
+    """A kind of network; of bridges any number can be told apart by a name."""
+    kind, colon, name = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if kind == "bridge" and colon:
+        if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}", name, re.ASCII):
+            raise ValueError('allowed as the name of a bridge are letters, digits and "-", "_", ".": "bridge:db".')
+        return f"bridge:{name}"
+    return choice(value, ("none", "bridge", "bridge:NAME", "nat", "host"))
+
+
 def paths(value: object, base: str) -> tuple[str, ...]:
     """Absolute paths, normalised, each once: from one path or several; relative ones from ``base``, ``~`` expanded."""
     listed = [value] if isinstance(value, str | os.PathLike) else value

@@ -22,6 +22,7 @@ from pytest_isolate.terminal import Terminal
 
 _PIECE = 1 << 16  # what a pipe holds (pipe(7))
 _STACKS_SECONDS = 1.0  # patience for faulthandler's dump; it takes milliseconds
+_POLL_MOST = 1e9  # milliseconds, not quite the largest number that poll(2) takes; then it is called again
 _STACKS_BYTES = 1 << 20  # of a dump that is kept
 
 
@@ -87,7 +88,7 @@ class Run:
             if self.terminal is not None:
                 deadline = None
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready = poll.poll(None if left is None else left * 1000 + 1)
+            ready = poll.poll(None if left is None else min(left * 1000 + 1, _POLL_MOST))
             if not ready and deadline is not None and time.monotonic() >= deadline:
                 self._time_out()
             for fd, events in ready:
@@ -167,9 +168,9 @@ class Run:
 
     def _time_out(self) -> None:
         self.timed_out = True
-        if _state(self.pid) not in ("T", "t", "Z"):  # a stopped process runs no handler
+        if state(self.pid) not in ("T", "t", "Z"):  # a stopped process runs no handler
             self._dump_stacks()
-        states = {pid: _state(pid) for pid in self._pids()}  # first, as a frozen process is in state D
+        states = {pid: state(pid) for pid in self._pids()}  # first, as a frozen process is in state D
         frozen = self.groups.freeze(self.name)
         self.processes = tuple(self._describe(pid, states) for pid in sorted(self._pids()))
         self._kill_all()
@@ -190,7 +191,7 @@ class Run:
 
     def _pids(self) -> Iterable[int]:
         known = self.groups.processes(self.name)
-        return known or (_members(self.init[0]) if self.contained else [self.pid])
+        return known or (members(self.init[0]) if self.contained else [self.pid])
 
     def _describe(self, pid: int, states: dict[int, str]) -> str:
         """``PID STATE COMMAND`` with the pid as the test knows it."""
@@ -226,12 +227,12 @@ def _field(pid: int, name: str) -> str:
         raise
 
 
-def _state(pid: int) -> str:
+def state(pid: int) -> str:
     """One letter of proc_pid_stat(5); "" if it has gone."""
     return _field(pid, "stat").rpartition(")")[2].strip()[:1]
 
 
-def _members(pid: int) -> list[int]:
+def members(pid: int) -> list[int]:
     """Processes of the pid namespace whose PID 1 is ``pid``, without it, from /proc: where no cgroup lists them."""
     try:
         wanted = os.stat(f"/proc/{pid}/ns/pid").st_ino

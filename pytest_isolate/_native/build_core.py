@@ -13,8 +13,8 @@ ffibuilder.cdef((HERE / "core_cdef.h").read_text())
 ffibuilder.set_source(
     "pytest_isolate._native._core",
     '#include <stdint.h>\n#include "core_cdef.h"',
-    sources=[str(HERE / "core.c")],
-    depends=[str(HERE / "core_cdef.h")],
+    sources=[str(HERE / "core.c"), str(HERE / "enter.c")],
+    depends=[str(HERE / "core_cdef.h"), str(HERE / "enter.h")],
     include_dirs=[str(HERE)],
     # One wheel for every Python from 3.10 on. Left alone, cffi chooses a version older than the wheel's tag says.
     define_macros=[("Py_LIMITED_API", "0x030a0000"), ("_GNU_SOURCE", "1")],

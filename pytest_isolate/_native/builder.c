@@ -12,8 +12,10 @@
  * with either, and everything inside a sandbox dies with its init. If keeper and builder are killed together, the next
  * session sweeps cgroups and scratch directories by name.
  *
- * The builder runs on one thread and never blocks on a sandbox: all waiting is in the one poll() of main(). */
+ * The builder runs on one thread and never blocks on a sandbox: all waiting is in the one poll() of main(). Executed as "builder
+ * launch", the program does something else: launch.c. */
 #include "init.h"
+#include "launch.h"
 #include "plan.h"
 
 #include <dirent.h>
@@ -543,9 +545,18 @@ static _Noreturn void leave(struct builder *builder) {
   _exit(0);
 }
 
+/* The networks' broker lives in a user namespace of its own where it is not root. Sandboxes that it is to connect must be in
+ * one below it, or it would have no rights over their network stacks (user_namespaces(7)), so their builder is in that of the
+ * broker. Joining clears "dumpable", without which the id maps of our children would belong to root. */
+static int join_broker(int broker) {
+  if (setns(broker, CLONE_NEWUSER) < 0) return -1;
+  return prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+}
+
 /* Descriptors 3 and 4 are inherited: the control socket and a pidfd of the keeper. argv[1]: number of the first sandbox; argv[2]
- * tells whoever looks at a list of processes whose builder this is. */
+ * tells whoever looks at a list of processes whose builder this is; argv[3] is there if 5 is a pidfd of the networks' broker. */
 int main(int argc, char **argv) {
+  if (argc > 1 && !strcmp(argv[1], "launch")) launch_main(argc, argv);
   static struct builder builder = {.control = 3, .keeper = 4};
   sigset_t all;
   struct rlimit files;
@@ -554,6 +565,7 @@ int main(int argc, char **argv) {
     return 2;
   }
   builder.last_number = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) - 1 : 0;
+  if (argc > 3 && join_broker(5) < 0) return 3;
   syscall(SYS_close_range, 5, ~0U, 0); /* libraries in pytest may open descriptors without close-on-exec */
   /* Its own session: Ctrl-C is the keeper's business. All signals are blocked, not ignored: an ignored SIGCHLD would reap by
    * itself and lose us our children's numbers. */

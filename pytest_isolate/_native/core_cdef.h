@@ -32,6 +32,8 @@ int isolate_dump_signal(int pid, int signal);
 char *isolate_changes(int scratch, const char *upper, const char *seen, int skeleton, long *size);
 void isolate_free(char *bytes);
 int isolate_pidfd_open(int pid);
+int isolate_unshare(uint64_t namespaces);
+int isolate_setns(int fd, uint64_t namespaces);
 int isolate_landlock_version(void);
 long isolate_collapse(uint64_t *from, long limit, long *tried);
 int isolate_library_loaded(const char *name);

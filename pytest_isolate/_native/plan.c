@@ -264,9 +264,10 @@ static int hold(const struct op *op, struct building *building, struct failure *
   return building->held[op->number] < 0 ? failed(failure, op->b) : 0;
 }
 
+/* What is there already is not even opened: it may be a file of the host's that only a copy could be written of. */
 static int touch(const struct op *op, struct failure *failure) {
-  int fd = open(op->b, O_WRONLY | O_CREAT | O_CLOEXEC, (mode_t)op->number);
-  if (fd < 0) return failed(failure, op->b);
+  int fd = open(op->b, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, (mode_t)op->number);
+  if (fd < 0) return errno == EEXIST ? 0 : failed(failure, op->b);
   close(fd);
   return 0;
 }

@@ -64,8 +64,10 @@ def traces() -> dict[str, list[str]]:
 
 
 def _is_orphaned(command: list[str]) -> bool:
-    """A builder, or PID 1 of a sandbox, whose pytest has gone. Others belong to runs beside this one."""
-    return command[0] == "isolate-builder" and not Path("/proc", command[2].removeprefix("for=")).exists()
+    """A builder, PID 1 of a sandbox, or a broker, whose pytest has gone. Others belong to runs beside this one."""
+    ours = command[0] == "isolate-builder" or any("pytest_isolate.broker" in word for word in command)
+    owner = next((word.removeprefix("for=") for word in command if word.startswith("for=")), None)
+    return ours and owner is not None and not Path("/proc", owner).exists()
 
 
 def _lives(path: str) -> bool:
@@ -121,6 +123,18 @@ def test_a_killed_pytest_leaves_nothing(project: Any, after: float) -> None:
     project.pytester.makepyfile(SLEEPER)
     with running(project) as process:
         time.sleep(after)
+        process.kill()
+        process.wait()
+
+        assert settled() == NOTHING
+
+
+def test_a_killed_pytest_leaves_no_bridge(project: Any) -> None:
+    project.pytester.makepyfile(SLEEPER.replace("@pytest.mark.isolate", '@pytest.mark.isolate(network="bridge")'))
+    with running(project) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        brokers = [pid for pid in children if b"pytest_isolate.broker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        assert len(brokers) == 1
         process.kill()
         process.wait()
 

@@ -179,12 +179,16 @@ def test_a_time_out_with_a_unit_is_told_its_seconds(written: str, seconds: str) 
     assert problem("timeout", written).endswith(f"Did you mean {seconds}?")
 
 
-@pytest.mark.parametrize("name", ["bridge", "bridge:lan", "nat"])
-def test_networks_of_later_releases_say_so_and_what_to_write_instead(name: str) -> None:
-    text = problem("network", name)
+@pytest.mark.parametrize(("written", "bridge"), [("bridge", ""), ("bridge:db-1.a_B", "db-1.a_B"), ("none", None)])
+def test_a_bridge_may_have_a_name(written: str, bridge: str | None) -> None:
+    assert Spec.of(network=written).bridge == bridge
 
-    assert "not implemented in this release yet" in text
-    assert 'write network="host"' in text
+
+@pytest.mark.parametrize("written", ["bridge:", "bridge:a b", "bridge:-a", "bridge:" + "a" * 64, "bridge:a:b"])
+def test_a_bridges_name_is_plain(written: str) -> None:
+    assert 'allowed as the name of a bridge are letters, digits and "-", "_", ".": "bridge:db".' in problem(
+        "network", written
+    )
 
 
 @pytest.mark.parametrize(
@@ -227,7 +231,8 @@ def test_an_image_is_a_folders_name_and_none_is_the_hosts_own_tree() -> None:
 
 
 def test_a_misspelt_word_gets_the_nearest_right_one() -> None:
-    assert problem("network", "Hots").endswith('allowed is "none" or "host". Did you mean host?')
+    assert problem("network", "Hots").endswith('"nat" or "host". Did you mean host?')
+    assert problem("network", "brigde:db").endswith("Did you mean bridge?")
     assert problem("user", "Root").endswith('allowed is "same" or "root". Did you mean root?')
     assert problem("user", 0).endswith('allowed is "same" or "root".')
 

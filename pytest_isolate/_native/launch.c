@@ -1,0 +1,123 @@
+/* The builder program's other task: starts one program in a sandbox, and stands for it outside.
+ *
+ *   builder launch STATUS PIDFD WORDS... -- PROGRAM ARGUMENTS...
+ *
+ * It is what nodes.py gives to subprocess.Popen, so pipes, environment, time-outs and the rest are Python's own. As a process
+ * cannot enter a pid namespace itself, it joins the others and forks; the child is restricted like a test's (enter.c) and
+ * becomes PROGRAM. This process hands on signals and ends with the same status or signal; the child dies with it.
+ *
+ * STATUS: descriptor of a pipe, which gets the step that failed and errno, two ints, or nothing if PROGRAM was started.
+ * PIDFD: PID 1 of the sandbox. WORDS, all optional: "join=N", "time=N", "unshare=N", "caps=N", "keep", "nnp", "seccomp",
+ * "cwd=PATH", "attach=FD" (repeated), "core=N" (repeated), "rlimit=RESOURCE:VALUE" (repeated); see struct isolate_entry. */
+#include "launch.h"
+
+#include "enter.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
+enum { MANY = 256, STEP_EXEC = 100 };
+
+static _Noreturn void give_up(int status, int step) {
+  int told[2] = {step, errno};
+  if (write(status, told, sizeof told) < 0) _exit(126);
+  _exit(127);
+}
+
+/* The value of `word` if its name is `name`, which ends in '='. */
+static const char *value_of(const char *word, const char *name) {
+  size_t length = strlen(name);
+  return strncmp(word, name, length) ? NULL : word + length;
+}
+
+static void read_word(const char *word, struct isolate_entry *entry, int *attach, int *cores, uint64_t *rlimits) {
+  const char *value;
+  char *colon;
+  if ((value = value_of(word, "join="))) entry->join = strtoull(value, NULL, 10);
+  if ((value = value_of(word, "time="))) entry->join_late = strtoull(value, NULL, 10);
+  if ((value = value_of(word, "unshare="))) entry->unshare_late = strtoull(value, NULL, 10);
+  if ((value = value_of(word, "caps="))) entry->capabilities = strtoull(value, NULL, 10);
+  if ((value = value_of(word, "cwd="))) entry->cwd = value;
+  if ((value = value_of(word, "attach=")) && entry->attach_count < MANY) {
+    int fd = atoi(value);
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    attach[entry->attach_count++] = fd;
+  }
+  if ((value = value_of(word, "core=")) && entry->core_count < MANY) cores[entry->core_count++] = atoi(value);
+  if ((value = value_of(word, "rlimit=")) && entry->rlimit_count < MANY) {
+    rlimits[2 * entry->rlimit_count] = strtoull(value, &colon, 10);
+    rlimits[2 * entry->rlimit_count++ + 1] = strtoull(colon + (*colon == ':'), NULL, 10);
+  }
+  if (!strcmp(word, "keep")) entry->keep_credentials = 1;
+  if (!strcmp(word, "nnp")) entry->no_new_privs = 1;
+  if (!strcmp(word, "seccomp")) entry->seccomp = 1;
+}
+
+static _Noreturn void become(const struct isolate_entry *entry, char **program, const sigset_t *before, int status) {
+  prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* joining a user namespace clears it, and with it access to /proc/self */
+  int step = isolate_enter(entry);
+  if (step) give_up(status, step);
+  prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* last: a change of credentials clears it (prctl(2)) */
+  sigprocmask(SIG_SETMASK, before, NULL);
+  execvp(*program, program);
+  give_up(status, STEP_EXEC);
+}
+
+/* Hands on what it is sent, and ends like the child. The last two real-time signals stand for those that it would not live to
+ * hand on, SIGKILL and SIGSTOP (native.HANDED_ON). */
+static _Noreturn void stand_for(pid_t child, const sigset_t *all) {
+  int how, signal_number;
+  while (waitpid(child, &how, WNOHANG) == 0) {
+    signal_number = sigwaitinfo(all, NULL);
+    if (signal_number == SIGRTMAX) signal_number = SIGKILL;
+    if (signal_number == SIGRTMAX - 1) signal_number = SIGSTOP;
+    if (signal_number > 0 && signal_number != SIGCHLD) kill(child, signal_number); /* unreaped: its number is its own */
+  }
+  if (WIFEXITED(how)) _exit(WEXITSTATUS(how));
+  struct rlimit none = {0, 0}; /* the core, if any, was the child's */
+  sigset_t open;
+  setrlimit(RLIMIT_CORE, &none);
+  signal(WTERMSIG(how), SIG_DFL);
+  sigemptyset(&open);
+  kill(getpid(), WTERMSIG(how));
+  sigprocmask(SIG_SETMASK, &open, NULL);
+  _exit(128 + WTERMSIG(how));
+}
+
+_Noreturn void launch_main(int argc, char **argv) {
+  static int attach[MANY], cores[MANY];
+  static uint64_t rlimits[2 * MANY];
+  struct isolate_entry entry = {.attach = attach, .cores = cores, .rlimits = rlimits, .landlock_count = -1, .cwd = ""};
+  sigset_t all, before;
+  int at = 4;
+  if (argc < 4) _exit(2);
+  int status = atoi(argv[2]);
+  entry.init_pidfd = atoi(argv[3]);
+  for (; at < argc && strcmp(argv[at], "--"); at++) read_word(argv[at], &entry, attach, cores, rlimits);
+  if (at + 1 >= argc) _exit(2);
+  fcntl(status, F_SETFD, FD_CLOEXEC);
+  fcntl(entry.init_pidfd, F_SETFD, FD_CLOEXEC);
+  sigfillset(&all);
+  sigprocmask(SIG_BLOCK, &all, &before);
+  if (setns(entry.init_pidfd, (int)entry.join) < 0) give_up(status, STEP_SETNS);
+  pid_t child = fork();
+  if (child < 0) give_up(status, STEP_FORK);
+  if (child == 0) become(&entry, argv + at + 1, &before, status);
+  if (syscall(SYS_close_range, 0, ~0U, 0) < 0)       /* a pipe ends when all of its writers have, and this is none */
+    for (int fd = 0; fd < 1024; fd++) close(fd); /* before Linux 5.9 */
+  stand_for(child, &all);
+}

@@ -375,7 +375,7 @@ class Keeper:
         """
         fresh = replace(probe(self._attempt, important=self._places), scratch=self.host.scratch)
         if not self._builder.alive():  # it has died meanwhile, and so has told nothing about the host
-            self._replace_builder()
+            self._replace(self._builder)
             return True
         if fresh == self.host:
             return False

@@ -13,6 +13,7 @@ it takes longer than pytest.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -41,6 +42,8 @@ _PERMANENT = 0x80  # NUD_PERMANENT of linux/neighbour.h
 _NOBODY = "02:69:73:ff:ff:ff"  # a MAC address that no sandbox has
 _HANDLE, _ROOT = 0x10000, 0xFFFFFFFF  # "1:" and "root" of tc(8)
 _PLAIN: tuple[float, float, int | None] = (0.0, 0.0, None)
+#: Answers of a kernel that has no IPv6, or has it switched off (net.ipv6.conf.default.disable_ipv6).
+_NO_IPV6 = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EACCES)
 _NODAD = 0x02  # IFA_F_NODAD: usable at once, as nobody else can have the address
 
 Answer = dict[str, Any]
@@ -102,11 +105,15 @@ class Bridges:
                 os.close(theirs)
             end = netlink.link_lookup(ifname="eth0")[0]
             netlink.addr("add", index=end, address=address["ip"], prefixlen=lengths[0], family=_INET)
-            six = os.path.exists("/proc/sys/net/ipv6")  # a kernel without IPv6 has no use for the other address
-            if six:
+            six = True
+            try:
                 netlink.addr(
                     "add", index=end, address=address["ip6"], prefixlen=lengths[1], family=_INET6, flags=_NODAD
                 )
+            except NetlinkError as error:
+                if error.code not in _NO_IPV6:
+                    raise
+                six = False
             netlink.link("set", index=end, state="up")
         return {"port": port, "ip6": six}
 
@@ -243,6 +250,8 @@ def _answer(work: Callable[[], Answer]) -> Answer:
         return work()
     except RefusedError as error:
         return {"refused": error.args}
+    except Exception as error:  # noqa: BLE001 - else it would end this process, and with it all bridges, in silence
+        return {"refused": (f"change the network: {error!r}", "", 0)}
 
 
 def _serve(bridges: Bridges, control: socket.socket) -> None:

@@ -14,6 +14,7 @@ Without pytest: ``with Network(keeper) as network: ...``
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import warnings
@@ -51,14 +52,23 @@ class Network:
 
         :param name: tests with ``network="bridge:NAME"`` are on it as well; None: only its nodes are.
         :param refused: called with what this host cannot do before it is raised.
+        :raises ValueError: ``name`` cannot be one, or is that of another network that has not been closed.
         """
+        if name is not None:
+            values.network(f"bridge:{name}")
+        if name in keeper.networks:
+            raise ValueError(f"there is a network {name!r} already; choose another name, or close it first.")
+        # A user's name has no "#". Numbers are used again: each name of a network costs a Plan for each name of a node.
+        free = (f"#{number}" for number in itertools.count(1) if f"#{number}" not in keeper.networks)
+        self._bridge = next(free) if name is None else name
+        keeper.networks.add(self._bridge)
         self.pid = os.getpid()
         self.nodes: dict[str, Node] = {}  #: by name, in the order in which they were made, with those that have ended
         self._made: list[Node] = []  # with those whose names others have taken
         self._keeper, self._refused = keeper, refused
-        self._bridge = name if name is not None else f"#{next(keeper.network_numbers)}"  # a user's name has no "#"
         self._shape: dict[str, Any] = {"delay": 0.0, "loss": 0.0, "rate": None}
         self._cuts: set[frozenset[str]] = set()
+        self._closed = False
 
     def __enter__(self) -> Self:
         """The network itself."""
@@ -78,6 +88,8 @@ class Network:
         """
         check_process(self.pid)
         place = f"node({name!r})"
+        if self._closed:
+            raise SetupError("make the node", name, 0, "Its network has been closed.")
         if wrong := [key for key in _GIVEN if key in keys]:
             raise SpecError(place, f"{wrong[0]} is no key of a node; leave it out.")
         if name in self.nodes and self.nodes[name].alive:
@@ -94,14 +106,13 @@ class Network:
         except UnsupportedError as error:
             self._refused(error)
             raise
-        held = self._keeper.hold(spec)
-        for key, reason in self._keeper.degraded(spec):
-            if held.place is None and key in ("isolate", "network"):
-                self._keeper.release(held)
-                raise UnsupportedError("network", reason, "A node cannot do without.")
-            warnings.warn(f"node {name}: {key} is not in force: {reason}", stacklevel=2)
-        self.nodes[name] = node = Node(held, self._keeper)
+        degraded = dict(self._keeper.degraded(spec))
+        if lacking := degraded.keys() & {"isolate", "network"}:
+            raise UnsupportedError("network", degraded[lacking.pop()], "A node cannot do without.")
+        self.nodes[name] = node = Node(self._keeper.hold(spec), self._keeper)
         self._made.append(node)
+        for key, reason in degraded.items():
+            warnings.warn(f"node {name}: {key} is not in force: {reason}", stacklevel=2)
         return node
 
     def cut(self, a: Node | str, b: Node | str) -> None:
@@ -150,13 +161,15 @@ class Network:
 
     def close(self) -> None:
         """End all nodes, and the bridge. Harmless in another process, such as that of an isolated test."""
-        if os.getpid() != self.pid:
+        if os.getpid() != self.pid or self._closed:
             return
+        self._closed = True
         for node in self._made:
             node.close()
         if self._made:
             with contextlib.suppress(SetupError):  # with the broker all bridges have gone
                 self._keeper.bridges().drop(self._bridge)
+        self._keeper.networks.discard(self._bridge)
 
     def _change(self, **shape: Any) -> None:
         check_process(self.pid)

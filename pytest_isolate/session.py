@@ -9,7 +9,6 @@ a Plan, made once per Spec; what can be built is found out once, by trying (:mod
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import sys
 import time
@@ -92,7 +91,7 @@ class Keeper:
         self._pid = os.getpid()
         self._plans: dict[Spec, tuple[Plan, int]] = {}  # the number is that of _builder_of(spec)
         self._bridges: Bridges | None = None  # started for the first bridged Spec
-        self.network_numbers = itertools.count(1)  #: for networks that nobody names
+        self.networks: set[str] = set()  #: names of those that have nodes
         self._degraded: dict[Spec, Degraded] = {}  # those that are not wholly in force
         self._held: dict[int, Sandbox] = {}  # by number
         self._closing = contextlib.ExitStack()

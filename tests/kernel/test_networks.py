@@ -352,6 +352,27 @@ def test_a_wrong_node_is_told(network: Network, keys: dict[str, str], problem: s
         network.node(**{"name": "one", **keys})
 
 
+def test_a_network_needs_a_plain_name_of_its_own(keeper: Keeper) -> None:
+    with Network(keeper, "name") as network:
+        with pytest.raises(ValueError, match="there is a network 'name' already"):
+            Network(keeper, "name")
+        with pytest.raises(ValueError, match="allowed as the name of a bridge"):
+            Network(keeper, "a b")
+    with pytest.raises(SetupError, match=r"cannot make the node on late\. Its network has been closed"):
+        network.node("late")
+    with Network(keeper, "name") as again:
+        again.node("one")
+
+
+def test_networks_that_follow_each_other_use_the_same_plans(keeper: Keeper) -> None:
+    plans = []
+    for _ in range(3):
+        with Network(keeper) as network:
+            network.node("same")
+            plans.append(len(keeper._plans))
+    assert plans == [plans[0]] * 3
+
+
 def test_wrong_words_are_told(network: Network) -> None:
     one = network.node("one")
     with pytest.raises(ValueError, match="there is no node 'tow'; there are one"):

@@ -109,7 +109,7 @@ class Network:
         degraded = dict(self._keeper.degraded(spec))
         if lacking := degraded.keys() & {"isolate", "network"}:
             raise UnsupportedError("network", degraded[lacking.pop()], "A node cannot do without.")
-        self.nodes[name] = node = Node(self._keeper.hold(spec), self._keeper)
+        self.nodes[name] = node = Node(self._keeper.sandboxes.hold(spec), self._keeper)
         self._made.append(node)
         for key, reason in degraded.items():
             warnings.warn(f"node {name}: {key} is not in force: {reason}", stacklevel=2)
@@ -124,7 +124,7 @@ class Network:
         one, other = self._living(a), self._living(b)
         if one is other:
             raise ValueError(f"cut({one.name!r}, {other.name!r}): a node cannot be cut off from itself")
-        self._keeper.bridges().cut(one.place, other.place)
+        self._keeper.sandboxes.bridges().cut(one.place, other.place)
         self._cuts.add(frozenset((one.name, other.name)))
 
     def heal(self) -> None:
@@ -133,7 +133,7 @@ class Network:
         for pair in self._cuts:
             one, other = (self.nodes[name] for name in sorted(pair))
             if one.alive and other.alive:
-                self._keeper.bridges().cut(one.place, other.place, heal=True)
+                self._keeper.sandboxes.bridges().cut(one.place, other.place, heal=True)
         self._cuts.clear()
 
     def delay(self, time: float | str) -> None:
@@ -168,14 +168,14 @@ class Network:
             node.close()
         if self._made:
             with contextlib.suppress(SetupError):  # with the broker all bridges have gone
-                self._keeper.bridges().drop(self._bridge)
+                self._keeper.sandboxes.bridges().drop(self._bridge)
         self._keeper.networks.discard(self._bridge)
 
     def _change(self, **shape: Any) -> None:
         check_process(self.pid)
         wanted = {**self._shape, **shape}
         try:
-            self._keeper.bridges().shape(self._bridge, **wanted)
+            self._keeper.sandboxes.bridges().shape(self._bridge, **wanted)
         except UnsupportedError as error:
             self._refused(error)
             raise

@@ -15,7 +15,8 @@ from pytest_isolate import native, watch
 from pytest_isolate.bridges import Place
 from pytest_isolate.errors import IsolateError, SetupError, UnsupportedError
 from pytest_isolate.outcome import Usage
-from pytest_isolate.session import Held, Keeper
+from pytest_isolate.sandboxes import Held
+from pytest_isolate.session import Keeper
 
 _PATIENCE = 5.0  # seconds, for what has been killed to be gone
 _OUTSIDE = ("preexec_fn", "executable", "user", "group", "extra_groups")  #: options of Popen that act on the host
@@ -134,7 +135,7 @@ class Node:
         held = self.held()
         assert held.bridges is not None
         assert held.place is not None
-        figures = self._keeper.tree.read(held.sandbox.name)
+        figures = self._keeper.sandboxes.tree.read(held.sandbox.name)
         return NodeUsage(
             wall_seconds=time.monotonic() - self._started,
             cpu_seconds=figures.cpu_seconds,
@@ -150,7 +151,7 @@ class Node:
 
         :raises UnsupportedError: there is no control group that could.
         """
-        if not self._keeper.tree.freeze(self.held().sandbox.name):
+        if not self._keeper.sandboxes.tree.freeze(self.held().sandbox.name):
             reason = "there is no control group with a freezer"
             raise UnsupportedError(
                 "freeze", reason, "Run pytest as root, or with a delegated cgroup; see docs/hosts.md."
@@ -158,7 +159,7 @@ class Node:
 
     def thaw(self) -> None:
         """Let it go on."""
-        self._keeper.tree.thaw(self.held().sandbox.name)
+        self._keeper.sandboxes.tree.thaw(self.held().sandbox.name)
 
     def stop(self, patience: float = 5.0) -> None:
         """Ask all processes of the node to end (SIGTERM), and kill what is left after ``patience`` seconds."""
@@ -176,8 +177,8 @@ class Node:
         """End the node: all its processes die at once, and its files are gone. Harmless if it has ended."""
         if self.alive and os.getpid() == self._pid:
             self.alive = False
-            self._keeper.tree.thaw(self._held.sandbox.name)  # on v1 a frozen process cannot die
-            self._keeper.release(self._held)
+            self._keeper.sandboxes.tree.thaw(self._held.sandbox.name)  # on v1 a frozen process cannot die
+            self._keeper.sandboxes.release(self._held)
             for process in self._processes:  # else each would be complained of as still running
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_PATIENCE)
@@ -192,7 +193,7 @@ class Node:
                         pipe.close()
 
     def _pids(self, held: Held) -> list[int]:
-        found = self._keeper.tree.processes(held.sandbox.name) or watch.members(held.sandbox.init_pid)
+        found = self._keeper.sandboxes.tree.processes(held.sandbox.name) or watch.members(held.sandbox.init_pid)
         return [pid for pid in found if watch.state(pid) not in ("Z", "")]
 
     def held(self) -> Held:

@@ -159,7 +159,9 @@ def _capabilities() -> tuple[frozenset[str], dict[str, str]]:
     """Names of what works here, found by trying, and why what does not does not."""
     try:
         with Keeper(cgroup=CGROUP) as keeper:
-            return keeper.capabilities(), {name: reason for name, (reason, _) in keeper.tree.lacks.items()}
+            return keeper.sandboxes.capabilities(), {
+                name: reason for name, (reason, _) in keeper.sandboxes.tree.lacks.items()
+            }
     except UnsupportedError as error:
         return frozenset(), {"sandbox": str(error)}
 

@@ -68,7 +68,9 @@ static void read_word(const char *word, struct isolate_entry *entry, int *attach
 }
 
 static _Noreturn void become(const struct isolate_entry *entry, char **program, const sigset_t *before, int status) {
-  prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* joining a user namespace clears it, and with it access to /proc/self */
+  /* Until PROGRAM is executed, /proc/PID/exe is this file of the host's, which nobody inside may get hold of (CVE-2019-5736);
+   * execve(2) makes the process dumpable again. */
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   int step = isolate_enter(entry);
   if (step) give_up(status, step);
   prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* last: a change of credentials clears it (prctl(2)) */

@@ -106,9 +106,9 @@ def test_many_bridged_runs_leave_no_link_and_no_namespace() -> None:
     with Keeper(cgroup=os.environ.get("ISOLATE_CGROUP")) as keeper:
         for _ in range(60):
             keeper.run(spec, lambda _: None, ahead=spec)
-        assert keeper._bridges is not None
+        assert keeper.sandboxes._bridges is not None
         deadline = time.monotonic() + 20
-        while len(links := keeper._bridges.links()) > 2 and time.monotonic() < deadline:
+        while len(links := keeper.sandboxes._bridges.links()) > 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert links == ["lo", "br0"]
 
@@ -127,9 +127,9 @@ def _namespaces() -> int:
 
 def test_a_killed_broker_costs_one_run() -> None:
     with Keeper(cgroup=os.environ.get("ISOLATE_CGROUP")) as keeper:
-        keeper.prepare(BRIDGED)
-        assert keeper._bridges is not None
-        os.kill(keeper._bridges._pid, signal.SIGKILL)
+        keeper.sandboxes.prepare(BRIDGED)
+        assert keeper.sandboxes._bridges is not None
+        os.kill(keeper.sandboxes._bridges._pid, signal.SIGKILL)
 
         with pytest.raises(SetupError, match=r"cannot reach the broker of networks on pid .*was it killed"):
             value(keeper, BRIDGED, lambda: None)
@@ -140,7 +140,7 @@ def test_a_killed_broker_costs_one_run() -> None:
 def test_a_killed_builder_of_bridged_sandboxes_is_replaced() -> None:
     with Keeper(cgroup=os.environ.get("ISOLATE_CGROUP")) as keeper:
         keeper.check(BRIDGED)
-        os.kill(keeper._builder_of(BRIDGED).pid, signal.SIGKILL)
+        os.kill(keeper.sandboxes._builder_of(BRIDGED).pid, signal.SIGKILL)
         time.sleep(0.1)
 
         assert value(keeper, BRIDGED, lambda: 5) == 5

@@ -191,6 +191,7 @@ def test_what_runs_in_a_node_has_no_more_rights_than_a_test(network: Network) ->
     assert lines(program) == lines(function)
     assert "NoNewPrivs:\t1" in program
     assert "Seccomp:\t2" in program
+    assert node.run(["ls", "/proc/self/fd"], stdout=subprocess.DEVNULL).returncode == 0  # which takes being dumpable
 
 
 def test_no_descriptor_of_another_node_gets_into_a_node(network: Network) -> None:
@@ -369,7 +370,7 @@ def test_networks_that_follow_each_other_use_the_same_plans(keeper: Keeper) -> N
     for _ in range(3):
         with Network(keeper) as network:
             network.node("same")
-            plans.append(len(keeper._plans))
+            plans.append(len(keeper.sandboxes._plans))
     assert plans == [plans[0]] * 3
 
 
@@ -406,9 +407,9 @@ def test_a_network_leaves_nothing(keeper: Keeper) -> None:
         assert holder.stdout.read(1) == b"t"
         network.cut(one, two)
     assert process.returncode == -signal.SIGKILL
-    assert keeper._held == {}
-    assert keeper._bridges is not None
+    assert keeper.sandboxes._held == {}
+    assert keeper.sandboxes._bridges is not None
     deadline = time.monotonic() + 10
-    while len(links := keeper._bridges.links()) > 1 and time.monotonic() < deadline:
+    while len(links := keeper.sandboxes._bridges.links()) > 1 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert links == ["lo"]

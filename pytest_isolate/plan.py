@@ -28,7 +28,7 @@ class Step(IntEnum):
     MKDIR = 3  #: b = path, number = mode (the umask is 0)
     SYMLINK = 4  #: a = content, b = path
     TOUCH = 5  #: b = path of an empty regular file, number = mode; one that is there stays as it is
-    COPY = 6  #: copy the regular file a to b with its mode
+    COPY = 6  #: copy the regular file a to b, if it is there; number = 1 + mode, or 0 for its own
     #: write the text a to the existing file b in one write(2); number = 1 + slot of a held directory that b is
     #: relative to, or 0
     WRITE = 7

@@ -29,6 +29,8 @@ Attempt = Callable[[Plan], SetupError | None]
 _STAGE = Op(Step.STAGE, a="size=1m,mode=755")
 #: Trees in which an overlay may be refused before the host counts as one without overlays.
 _PATIENCE = 64
+#: Looks at the tree before a directory that is not there counts as a lack.
+_LOOKS = 5
 
 
 def _layer_ops(options: str) -> tuple[Op, ...]:
@@ -76,8 +78,8 @@ def probe(attempt: Attempt, *, important: Iterable[str] = (), scratch: Iterable[
     kinds = (True, False) if os.geteuid() == 0 else (False,)
     tried: list[Host] = []
     for real_root in kinds:
-        host = _hoped_for(important, real_root=real_root)
-        if attempt(_everything(host)) is None:
+        host, error = _look_and_try(attempt, important, real_root=real_root)
+        if error is None:
             return host
         tried.append(host)
     found: list[Host] = []
@@ -86,6 +88,17 @@ def probe(attempt: Attempt, *, important: Iterable[str] = (), scratch: Iterable[
         if found[-1].sandbox:
             return found[-1]
     return _without_sandbox(attempt, found[-1])
+
+
+def _look_and_try(
+    attempt: Attempt, important: Iterable[str], *, real_root: bool, looks: int = _LOOKS
+) -> tuple[Host, SetupError | None]:
+    """All that a host may allow, at once. A directory may go between the look and the try: then look again."""
+    host = _hoped_for(important, real_root=real_root)
+    error = attempt(_everything(host))
+    if error is not None and error.errno == errno.ENOENT and looks > 1:
+        return _look_and_try(attempt, important, real_root=real_root, looks=looks - 1)
+    return host, error
 
 
 def _hoped_for(important: Iterable[str], *, real_root: bool) -> Host:

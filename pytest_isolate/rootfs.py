@@ -206,9 +206,7 @@ def _skeleton_file(view: View, entry: Entry, mount: Mount | None, mode: int) -> 
         view.add(Step.TOUCH, NEW + entry.path, number=mode)
         view.read_only(entry.path)
     else:
-        view.add(Step.COPY, NEW + entry.path, source=OLD + entry.path)
-        if mode != entry.mode:
-            view.add(Step.CHMOD, NEW + entry.path, number=mode)
+        view.add(Step.COPY, NEW + entry.path, source=OLD + entry.path, number=0 if mode == entry.mode else 1 + mode)
 
 
 def _skeleton_directory(view: View, tree: Tree, entry: Entry, mode: int) -> None:

@@ -179,12 +179,15 @@ static int write_text(int at, const char *path, const char *text, struct failure
   return done < 0 ? failed(failure, path) : 0;
 }
 
-/* A regular file with content, mode and times: one that only was copied must not look modified afterwards. */
+/* A regular file with content, mode and times: one that only was copied must not look modified afterwards. One that has gone since
+ * the Plan was made, as temporary files do, is not there inside either. */
 static int copy_file(const struct op *op, struct failure *failure) {
   char buffer[65536];
   struct stat st;
   int from = open(op->a, O_RDONLY | O_CLOEXEC);
+  if (from < 0 && errno == ENOENT) return 0;
   if (from < 0 || fstat(from, &st) < 0) return failed(failure, op->a);
+  mode_t mode = op->number ? (mode_t)op->number - 1 : st.st_mode & 07777;
   int to = open(op->b, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (to < 0) {
     int error = errno;
@@ -195,7 +198,7 @@ static int copy_file(const struct op *op, struct failure *failure) {
   ssize_t n, bad = 0;
   while (!bad && (n = read(from, buffer, sizeof buffer)) != 0) bad = n < 0 || write(to, buffer, (size_t)n) != n;
   struct timespec times[2] = {st.st_atim, st.st_mtim};
-  if (!bad) bad = fchmod(to, st.st_mode & 07777) < 0 || futimens(to, times) < 0;
+  if (!bad) bad = fchmod(to, mode) < 0 || futimens(to, times) < 0;
   int error = errno;
   close(from);
   close(to);

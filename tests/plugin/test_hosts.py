@@ -117,6 +117,33 @@ def test_without_cgroups_a_degraded_test_has_a_limit_for_each_process_and_is_sti
     assert 'name="isolate_degraded" value="memory: ' in (project.path / "junit.xml").read_text()
 
 
+def test_a_file_that_goes_while_the_session_runs_disturbs_no_test(project: Any) -> None:
+    project.pytester.makepyfile(
+        """
+        import os
+        import pytest
+
+        @pytest.mark.isolate
+        def test_before():
+            assert open("gone").read() == "here\\n" and os.stat("gone").st_mode & 0o777 == 0o640
+
+        @pytest.mark.no_isolate
+        def test_takes_it_away():
+            os.remove("gone")
+
+        @pytest.mark.isolate
+        @pytest.mark.parametrize("number", range(5))
+        def test_after(number):
+            assert not os.path.exists("gone") or number == 0  # the first had been built before
+        """
+    )
+
+    # A mount beside it: without root, the files of its folder are shown one by one.
+    result = run_where(project, "mkdir beside && mount -t tmpfs none beside && echo here >gone && chmod 640 gone")
+
+    result.assert_outcomes(passed=7)
+
+
 def test_a_mount_that_goes_while_the_session_runs_disturbs_no_test(project: Any) -> None:
     project.pytester.makepyfile(
         """

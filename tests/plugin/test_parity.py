@@ -101,3 +101,38 @@ def test_a_hundred_megabytes_of_output_neither_block_nor_are_lost(project: Proje
     result = project.isolated()
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines([f"length {(100 << 20) + 3} end"])
+
+
+def test_threads_that_are_left_running_are_not_waited_for_and_exit_handlers_do_not_run(project: Project) -> None:
+    project.write(
+        test_it="""
+        import atexit, threading, time
+
+        def test_it():
+            threading.Thread(target=time.sleep, args=(1000,)).start()
+            atexit.register(open, "handler_ran", "w")
+        """
+    )
+    project.isolated("--isolate-writable=.").assert_outcomes(passed=1)
+    assert not (project.path / "handler_ran").exists()
+
+
+def test_what_hooks_stash_inside_stays_there_and_what_they_report_comes_out(project: Project) -> None:
+    project.write(
+        conftest="""
+        import pytest
+        key = pytest.StashKey[str]()
+
+        def pytest_runtest_call(item):
+            item.config.stash[key] = item.name
+            item.user_properties.append(("reported", item.name))
+
+        def pytest_runtest_logreport(report):
+            if report.when == "call": print("\\nreported", dict(report.user_properties)["reported"])
+
+        def pytest_terminal_summary(config): print("\\nstashed", config.stash.get(key, "nothing"))
+        """,
+        test_it="def test_it(): pass",
+    )
+    project.isolated("-s").stdout.fnmatch_lines(["reported test_it", "stashed nothing"])
+    project.run("-s").stdout.fnmatch_lines(["reported test_it", "stashed test_it"])

@@ -195,6 +195,8 @@ def _described(
     if configuration.get("os", "linux") != "linux" or not _runs_here(configuration):
         kind = f"{configuration.get('os')}/{configuration.get('architecture')}"
         raise ImageError(source.path, f"is made for {kind}, which this machine ({platform.machine()}) cannot run.")
+    if not layers:
+        raise ImageError(source.path, "has no layers, and so no files: it is still empty.")
     diff_ids = [_checked(source, diff_id) for diff_id in configuration["rootfs"]["diff_ids"]]
     if len(diff_ids) != len(layers):
         raise ImageError(source.path, f"names {len(layers)} layers and {len(diff_ids)} digests of them.")

@@ -82,6 +82,11 @@ def test_what_is_wrong_with_an_image_is_named(tmp_path: Path, configuration: dic
         image_in(layout(tmp_path, ONE, **configuration))
 
 
+def test_an_image_without_layers_is_told_to_be_empty(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="has no layers, and so no files"):
+        image_in(layout(tmp_path))
+
+
 def test_this_machines_architecture_is_taken(tmp_path: Path) -> None:
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     assert image_in(layout(tmp_path, ONE, architecture=architecture)).layers

@@ -19,6 +19,7 @@ import os
 import select
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -44,6 +45,8 @@ _HANDLE, _ROOT = 0x10000, 0xFFFFFFFF  # "1:" and "root" of tc(8)
 _PLAIN: tuple[float, float, int | None] = (0.0, 0.0, None)
 #: Answers of a kernel that has no IPv6, or has it switched off (net.ipv6.conf.default.disable_ipv6).
 _NO_IPV6 = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EACCES)
+_LOCAL = 2  # RTN_LOCAL of linux/rtnetlink.h
+_ROUTE_SECONDS = 1.0
 _NODAD = 0x02  # IFA_F_NODAD: usable at once, as nobody else can have the address
 
 Answer = dict[str, Any]
@@ -115,6 +118,8 @@ class Bridges:
                     raise
                 six = False
             netlink.link("set", index=end, state="up")
+            if six:
+                _wait_for_route(netlink, address["ip6"])
         return {"port": port, "ip6": six}
 
     def release(self, pidfd: int) -> Answer:
@@ -237,6 +242,16 @@ class Bridges:
                 yield netlink
         finally:
             native.setns(self._home, Clone.NEWNET)
+
+
+def _wait_for_route(netlink: Any, address: str) -> None:
+    """Until a sandbox reaches its own IPv6 address: the kernel adds that route a moment later (addrconf_dad_work)."""
+    deadline = time.monotonic() + _ROUTE_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(NetlinkError):  # there is no route at all yet
+            if netlink.route("get", dst=address, family=_INET6)[0]["type"] == _LOCAL:
+                return
+        time.sleep(0.0005)
 
 
 def _write_maps(uid: int, gid: int) -> None:

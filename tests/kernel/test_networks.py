@@ -156,7 +156,7 @@ def test_a_program_in_a_node_is_a_subprocess_like_any_other(network: Network, tm
     with pytest.raises(subprocess.TimeoutExpired):
         node.run(["sleep", "100"], timeout=0.1)
     with pytest.raises(FileNotFoundError, match="no-such-program"):
-        node.run(["no-such-program"])
+        node.run(["no-such-program"], env={"PATH": "/usr/bin:/bin"})  # all of which may be searched
     with pytest.raises(FileNotFoundError):
         node.run(["true"], cwd="/no/such/folder")
     with pytest.raises(TypeError, match="preexec_fn would act outside"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,9 @@ pytestmark = pytest.mark.needs("sandbox")
 #: Found again in a process list; one of our own, as other workers run these tests as well.
 NUMBER = str(100_000 + os.getpid())
 
+#: Of pid namespaces, as names of sessions have it.
+NAMESPACE = re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))
+
 #: Lines of mountinfo before any test.
 MOUNTS = Path("/proc/self/mountinfo").read_text().splitlines()
 
@@ -39,16 +43,7 @@ SLEEPER = f"""
 
 def traces() -> dict[str, list[str]]:
     """What a session of ours can leave on a host, by kind."""
-    found: dict[str, list[str]] = {"processes": [], "cgroups": [], "scratch": [], "mounts": []}
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and entry.stat().st_uid == os.getuid():
-                line = (entry / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                if state != "Z" and (_is_orphaned(line) or line[:2] == ["sleep", NUMBER]):
-                    found["processes"].append(f"{entry.name} {line}")
-        except OSError:
-            continue
+    found: dict[str, list[str]] = {"processes": list(_processes()), "cgroups": [], "scratch": [], "mounts": []}
     for mount in Path("/proc/self/mountinfo").read_text().splitlines():
         point, kind = mount.split()[4], mount.partition(" - ")[2].split()[0]
         if kind in ("cgroup", "cgroup2"):
@@ -58,9 +53,22 @@ def traces() -> dict[str, list[str]]:
             found["mounts"].append(mount)
     for folder in {"/tmp", "/var/tmp", os.environ.get("TMPDIR", "/tmp")}:
         found["scratch"] += [str(path) for path in Path(folder).glob("pytest-isolate*")]
-    # Groups of pytest's own, which an outer run of this very test suite has, are not left over.
-    found["cgroups"] = [path for path in found["cgroups"] if not _lives(path)]
+    # What an outer run of this very test suite has, or one beside it, is not left over.
+    for kind in ("cgroups", "scratch"):
+        found[kind] = [path for path in found[kind] if not _lives(path)]
     return found
+
+
+def _processes() -> Iterator[str]:
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and entry.stat().st_uid == os.getuid():
+                line = (entry / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                if state != "Z" and (line[:2] == ["sleep", NUMBER] or (_is_orphaned(line) and _is_here(entry))):
+                    yield f"{entry.name} {line}"
+        except OSError:
+            continue
 
 
 def _is_orphaned(command: list[str]) -> bool:
@@ -70,11 +78,18 @@ def _is_orphaned(command: list[str]) -> bool:
     return ours and owner is not None and not Path("/proc", owner).exists()
 
 
+def _is_here(entry: Path) -> bool:
+    """Whether a process is in our pid namespace: a run beside this one may have sessions in others."""
+    numbers = next(line for line in (entry / "status").read_text().splitlines() if line.startswith("NSpid:"))
+    return len(numbers.split()) == 2
+
+
 def _lives(path: str) -> bool:
+    """Whether the session that a group or directory is of goes on, or is of another pid namespace."""
     for part in Path(path).parts:
         if part.startswith("pytest-isolate-") and part.count("-") >= 4:
-            pid = part.split("-")[3]
-            return pid.isdigit() and Path(f"/proc/{pid}").exists()
+            namespace, pid = part.split("-")[2:4]
+            return namespace != NAMESPACE or Path(f"/proc/{pid}").exists()
     return True  # a supervisor's leaf: its processes are alive by definition
 
 

@@ -536,6 +536,10 @@ static _Noreturn void leave(struct builder *builder) {
     poll(NULL, 0, 10);
     reap(builder);
   }
+  /* A sandbox's PID 1 is not dead before its last zombie has been reaped, which a container's first process may never do. Its groups
+   * can be removed all the same: zombies are not in them. */
+  for (int i = 0; i < SANDBOXES; i++)
+    if (builder->sandboxes[i].state != FREE) remove_groups(&builder->sandboxes[i]);
   for (size_t at = 0; at < builder->cleanup_size; at += strlen(builder->cleanup + at) + 1) {
     const char *path = builder->cleanup + at + 1;
     if (builder->cleanup[at] == 's') remove_tree(AT_FDCWD, path);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -119,6 +120,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "needs(*capabilities): what the test needs of the host; skipped, aloud, where it is lacking"
     )
     config.stash[_SKIPPED] = Counter()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As in a shell's background job. A pytest that a test starts would inherit it, and be deaf to Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -210,11 +210,12 @@ def test_a_session_sweeps_what_was_left_when_pytest_and_builder_were_killed_toge
 ) -> None:
     project.pytester.makepyfile(SLEEPER)
     with running(project) as process:
+        os.kill(process.pid, signal.SIGSTOP)  # first, so that it has no other children a moment later
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        for pid in [*children, str(process.pid)]:
-            os.kill(int(pid), signal.SIGSTOP)  # so that none sees the other die
-        for pid in [*children, str(process.pid)]:
-            os.kill(int(pid), signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped, so that none sees the other die
+            for pid in [*children, str(process.pid)]:
+                with suppress(ProcessLookupError):  # a test that ended by itself
+                    os.kill(int(pid), number)
         process.wait()
     project.pytester.makepyfile(SLEEPER.replace("1000", "1"))
 

@@ -152,6 +152,14 @@ class Builder:
             attach=tuple(fds),
         )
 
+    def attempt(self, plan: Plan) -> SetupError | None:
+        """Build a sandbox only to see whether it can be built; why not, if it can't."""
+        try:
+            self.done(self.get(self.add(plan)))
+        except SetupError as error:
+            return error
+        return None
+
     def done(self, sandbox: Sandbox) -> None:
         """Take it down: all its processes, cgroups and scratch. Returns at once."""
         sandbox.close()

@@ -31,37 +31,46 @@ class Frame(IntEnum):
     MESSAGE = 0  #: what the payload sent
     END = 1  #: the payload returned; content: None
     ERROR = 2  #: the payload raised; content: the traceback's text
-    ATTENDED = 3  #: somebody debugs it from now on; content: None
-    REFUSED = 4  #: the sandbox could not be completed; content: step, target, errno and remedy of a SetupError
-    USAGE = 5  #: it asks what it has used so far, and reads the answer from its other pipe; content: None
+    REFUSED = 3  #: the sandbox could not be completed; content: step, target, errno and remedy of a SetupError
+    # By the bell, as they cannot wait until the child has ended:
+    ATTENDED = 4  #: somebody debugs it from now on; content: None
+    USAGE = 5  #: it asks what it has used so far, and reads the answer from the bell; content: None
+    FULL = 6  #: the channel takes no more; content: None
 
 
 class Line:
     """What the payload has of the world outside."""
 
-    def __init__(self, channel: Fd, answers: Fd, spec: Spec, degraded: tuple[tuple[str, str], ...]) -> None:
-        """``channel``: where frames go. ``answers``: where usage comes from."""
+    def __init__(self, channel: Fd, bell: Fd, spec: Spec, degraded: tuple[tuple[str, str], ...]) -> None:
+        """``channel``: where frames go, to be read when the run is over. ``bell``: a socket that is heard at once."""
         self.channel = channel
-        self._answers = answers
+        self._bell = bell
         self.spec = spec
         self.degraded = dict(degraded)  #: keys not in force, each with the reason
 
     def __call__(self, message: object) -> None:
         """Pass plain data (JSON) to ``Outcome.messages``."""
-        wire.send(self.channel, [Frame.MESSAGE, message])
+        self.send(Frame.MESSAGE, message)
+
+    def send(self, frame: Frame, content: object) -> None:
+        """Write one frame to the channel."""
+        wire.send(self.channel, [frame, content], self._ring)
+
+    def _ring(self) -> None:
+        wire.send(self._bell, [Frame.FULL, None])
 
     def usage(self) -> Usage:
         """What the run has used so far."""
-        wire.send(self.channel, [Frame.USAGE, None])
+        wire.send(self._bell, [Frame.USAGE, None])
         frames = wire.Reader()
-        while piece := os.read(self._answers, 4096):
+        while piece := os.read(self._bell, 4096):
             for figures in frames.feed(piece):
                 return Usage(**figures)  # type: ignore[arg-type] # as Run.answer made them
         raise OSError(errno.EPIPE, "pytest has gone")
 
     def attended(self) -> None:
         """A debugger asks somebody at pytest's terminal: from now on Ctrl-C is for it, and there is no time-out."""
-        wire.send(self.channel, [Frame.ATTENDED, None])
+        wire.send(self._bell, [Frame.ATTENDED, None])
 
 
 def run(line: Line, body: Callable[[Line], None], stacks: Fd, complete: Callable[[], None]) -> NoReturn:
@@ -71,7 +80,6 @@ def run(line: Line, body: Callable[[Line], None], stacks: Fd, complete: Callable
     :param stacks: file for faulthandler's dumps, of a crash or on :data:`DUMP_SIGNAL`.
     """
     status = 1
-    channel = line.channel
     try:
         # Exempts every object of the parent from garbage collection, which would write to, and so copy (and charge to
         # this test's memory) every page of the parent's heap. It splices lists: some pages, whatever the heap's size.
@@ -82,14 +90,14 @@ def run(line: Line, body: Callable[[Line], None], stacks: Fd, complete: Callable
         complete()
         body(line)
         _flush()
-        wire.send(channel, [Frame.END, None])
+        line.send(Frame.END, None)
         status = 0
     except SetupError as error:
-        wire.send(channel, [Frame.REFUSED, [error.step, error.target, error.errno, error.remedy]])
+        line.send(Frame.REFUSED, [error.step, error.target, error.errno, error.remedy])
     except BaseException:  # noqa: BLE001 - whatever it is, it must be told outside, and must not unwind into pytest's frames
         _flush()
         with suppress(OSError):
-            wire.send(channel, [Frame.ERROR, traceback.format_exc()])
+            line.send(Frame.ERROR, traceback.format_exc())
     finally:
         _exit(status)  # no atexit, no finalizers: they belong to the parent
 

@@ -28,10 +28,6 @@ Fd = NewType("Fd", int)
 #: The program that makes sandboxes; see the top of ``_native/builder.c``.
 BUILDER = Path(__file__).with_name("_native") / "builder"
 
-_SIGNALS = signal.valid_signals()
-#: Without the wrapper that makes an enum member of each signal: that takes longer than all else here but the fork.
-_sigmask = getattr(signal.pthread_sigmask, "__wrapped__", signal.pthread_sigmask)
-
 _CWD = "enter the current folder"
 #: What the child was doing when it gave up, in the order of ``enum isolate_step`` in enter.h.
 _STEPS = (
@@ -56,6 +52,7 @@ _STEPS = (
 HANDED_ON: dict[int, int] = {signal.SIGKILL: signal.SIGRTMAX, signal.SIGSTOP: signal.SIGRTMAX - 1}
 
 _TROUBLE = struct.Struct("=ii")
+_LONGEST = 1e9  # seconds: fits into the nanoseconds of an int64_t
 
 
 def available() -> str | None:
@@ -90,15 +87,20 @@ class Forker:
     def __init__(self) -> None:
         """:raises SetupError: if there is no memory for that page."""
         self._pidfd = _ffi.new("int *", -1)
+        self._watch = _ffi.new("struct isolate_watch *")
+        self._mask = _ffi.new("char[]", _lib.isolate_mask_size())
         self._trouble = _lib.isolate_shared_trouble()
         if not self._trouble:
             raise SetupError("map a shared page", "", _ffi.errno)
 
-    def fork(self, plan: Plan, entry: Entry) -> tuple[int, Fd]:
+    def fork(self, plan: Plan, entry: Entry, *, bell: Fd | None = None, timeout: float | None = None) -> tuple[int, Fd]:
         """``(0, -1)`` in the child, its pid and a pidfd in this process, which :meth:`reap` closes.
 
         Python's and libc's fork hooks have run, and all of ``plan``'s restrictions are in force in the child.
 
+        :param bell: where this process has no other thread, return only when the child has ended, or this can be
+            read, or a signal has come, or after ``timeout`` seconds. Until then no Python runs here, which would copy
+            what the child still shares. None: return at once.
         :raises SetupError: if there is no child. One that fails on its way in is told by :meth:`trouble`, after
             it ended.
         """
@@ -122,17 +124,22 @@ class Forker:
         writable = [array("char[]", os.fsencode(path)) for path in entry.landlock or ()]
         data.landlock_writable = array("char *[]", writable)
         data.landlock_count = -1 if entry.landlock is None else len(writable)
+        self._watch.bell = -1 if bell is None else bell
+        self._watch.patience = -1 if timeout is None else int(min(timeout, _LONGEST) * 1e9)
         # An exception that a signal handler raises within one of Python's fork hooks (logging has some) is printed
-        # and ignored: Ctrl-C would be lost. Here it is raised by the call that blocks, or after the fork by the one
-        # that unblocks.
-        before = _sigmask(signal.SIG_BLOCK, _SIGNALS)
+        # and ignored: Ctrl-C would be lost. So it is raised here, before the fork or after it.
+        _lib.isolate_block_signals(self._mask)
         try:
-            pid = _lib.isolate_fork(data, self._pidfd, self._trouble)
+            pid = _lib.isolate_fork(data, self._watch, self._mask, self._pidfd, self._trouble)
         finally:
-            _sigmask(signal.SIG_SETMASK, before)
+            _lib.isolate_restore_signals(self._mask)
         if pid < 0:
             raise SetupError(_STEPS[self._trouble.step], "", self._trouble.error)
         return pid, Fd(self._pidfd[0])
+
+    def seconds(self) -> float:
+        """How long the last fork took, without what came before and after."""
+        return float(self._watch.forking) / 1e9
 
     def reap(self) -> None:
         """Close the last child's pidfd; if the child is still there, end it and wait for it.

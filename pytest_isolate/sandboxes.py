@@ -77,7 +77,7 @@ class Sandboxes:
             announce=lambda groups: self._builder.clean_up_after(groups, []),
         )
         undo.callback(self.tree.close)
-        self.host = probe(self._attempt, important=self._places)
+        self.host = probe(self._builder.attempt, important=self._places)
         if self.host.scratch:
             mine = undo.enter_context(scratch.directory(self.host.scratch, f"{session}.{worker}"))
             self.host = replace(self.host, scratch=mine)
@@ -225,14 +225,6 @@ class Sandboxes:
             lacks += [] if self._bridges.lack is None else [self._bridges.lack]
         return [*lacks, *self.tree.missing(spec.limits)]
 
-    def _attempt(self, plan: Plan) -> SetupError | None:
-        """Build a sandbox only to see whether it can be built."""
-        try:
-            self._builder.done(self._builder.get(self._builder.add(plan)))
-        except SetupError as error:
-            return error
-        return None
-
     # ------------------------------------------------------------------------------------------------- builders
 
     def _sandbox(self, spec: Spec) -> Sandbox:
@@ -275,7 +267,7 @@ class Sandboxes:
         They name mounts, and directories that need a layer of their own, such as other users' in /tmp; one may have
         gone since.
         """
-        fresh = replace(probe(self._attempt, important=self._places), scratch=self.host.scratch)
+        fresh = replace(probe(self._builder.attempt, important=self._places), scratch=self.host.scratch)
         if not self._builder.alive():  # it has died meanwhile, and so has told nothing about the host
             self._replace(self._builder)
             return True

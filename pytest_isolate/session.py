@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -138,15 +139,15 @@ class Keeper:
         self, held: Held, body: Callable[[Line], None], *, ahead: Spec | None = None, keep: str | None = None
     ) -> Outcome:
         """As :meth:`run`, in a sandbox that is held; what it starts and leaves running goes on."""
+        self.sandboxes.ask(ahead)
         try:
             run = self._start(held, body)
             try:
-                self.sandboxes.ask(ahead)
                 run.wait()
             finally:
                 run.kill()
                 os.close(run.channel)
-                os.close(run.answers)
+                os.close(run.bell)
             return self._outcome(held, run, keep)
         finally:
             self._forker.reap()
@@ -174,13 +175,11 @@ class Keeper:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()  # else the child's copy of the buffer would come out twice
         doors = self._host_ports.doors(spec) if plan.join & Clone.NEWNET else ()
-        reader, writer = os.pipe()
-        asked, answers = os.pipe()
-        os.set_blocking(answers, False)
+        ends = reader, writer, bell, rope = _line()
         entry = Entry(
             init_pidfd=sandbox.init_pidfd,
             attach=sandbox.attach,
-            close=(*self._secrets(doors), Fd(reader), Fd(answers)),
+            close=(*self._secrets(doors), reader, bell),
             cwd=os.getcwd(),
             cores=as_run.cores,
             rlimits=as_run.rlimits(),
@@ -189,9 +188,9 @@ class Keeper:
         try:
             with logs.held():
                 started = time.monotonic()
-                pid, pidfd = self._forker.fork(plan, entry)
-        except SetupError:
-            for end in (reader, writer, asked, answers):
+                pid, pidfd = self._forker.fork(plan, entry, bell=bell, timeout=spec.limits.timeout)
+        except BaseException:
+            for end in ends:
                 os.close(end)
             raise
         if pid == 0:
@@ -201,16 +200,15 @@ class Keeper:
                 _settle(spec, plan)
                 self._host_ports.open(doors, init)
 
-            line = Line(Fd(writer), Fd(asked), spec, as_run.keys)
-            guest.run(line, body, self._stacks, complete)
-        self._heap.forked(time.monotonic() - started)
+            guest.run(Line(writer, rope, spec, as_run.keys), body, self._stacks, complete)
+        self._heap.forked(self._forker.seconds())
         os.close(writer)
-        os.close(asked)
+        os.close(rope)
         return Run(
             pid=pid,
             pidfd=pidfd,
-            channel=Fd(reader),
-            answers=Fd(answers),
+            channel=reader,
+            bell=bell,
             stacks=self._stacks,
             name=sandbox.name,
             init=(sandbox.init_pid, sandbox.init_pidfd),
@@ -263,6 +261,15 @@ class Keeper:
             lost=_kept(held.plan, sandbox, keep),
             degraded=held.as_run.keys,
         )
+
+
+def _line() -> tuple[Fd, Fd, Fd, Fd]:
+    """What the child is heard by: both ends of a pipe (:class:`Line`'s channel), then of a socket, ours first."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)  # it rings when the pipe is full
+    ours, theirs = socket.socketpair()
+    ours.settimeout(0)
+    return Fd(reader), Fd(writer), Fd(ours.detach()), Fd(theirs.detach())
 
 
 def _settle(spec: Spec, plan: Plan) -> None:

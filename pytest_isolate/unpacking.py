@@ -65,7 +65,7 @@ class Jail:
             raise UnsupportedError("image", reason, "Install it on Linux, from a wheel or with a C compiler.")
         self._builder = Builder()
         try:
-            self._host = _usable(probe(self._attempt))
+            self._host = _usable(probe(self._builder.attempt))
         except BaseException:
             self._builder.close()
             raise
@@ -142,13 +142,6 @@ class Jail:
             if trouble := forker.trouble():
                 raise trouble
             yield status, sandbox.scratch
-
-    def _attempt(self, plan: Plan) -> SetupError | None:
-        try:
-            self._builder.done(self._builder.get(self._builder.add(plan)))
-        except SetupError as error:
-            return error
-        return None
 
 
 class _Running:

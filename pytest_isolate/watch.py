@@ -49,7 +49,7 @@ class Run:
     pid: int
     pidfd: Fd
     channel: Fd  #: read end
-    answers: Fd  #: write end of what the child reads when it asks
+    bell: Fd  #: socket, non-blocking: what the child cannot wait with
     stacks: Fd
     name: str  #: of its cgroup directory
     init: tuple[int, Fd]  #: pid and pidfd of the sandbox's PID 1
@@ -70,6 +70,7 @@ class Run:
     processes: tuple[str, ...] = ()
     terminal: Terminal | None = None  #: of somebody who debugs the test
     _frames: wire.Reader = field(default_factory=wire.Reader)
+    _rings: wire.Reader = field(default_factory=wire.Reader)
 
     def wait(self) -> None:
         """Until the child has ended, by itself or at its deadline; then all that it sent has been taken."""
@@ -81,7 +82,7 @@ class Run:
 
     def _watch(self) -> None:
         poll = select.poll()
-        poll.register(self.channel, select.POLLIN)
+        poll.register(self.bell, select.POLLIN)
         poll.register(self.pidfd, select.POLLIN)
         deadline = None if self.timeout is None else self.started + self.timeout
         while self.status is None:
@@ -91,13 +92,13 @@ class Run:
             ready = poll.poll(None if left is None else min(left * 1000 + 1, _POLL_MOST))
             if not ready and deadline is not None and time.monotonic() >= deadline:
                 self._time_out()
-            for fd, events in ready:
-                if fd == self.channel:
-                    # A hang-up without data: the test closed our descriptor. Its end is still to come.
-                    if not self._take() and events & select.POLLHUP:
-                        poll.unregister(self.channel)
-                else:
+            for fd, _ in ready:
+                if fd == self.pidfd:
                     self._reap()
+                elif not self._take(fd):
+                    poll.unregister(fd)  # the test closed our descriptor; its end is still to come
+                elif fd == self.bell:
+                    poll.register(self.channel, select.POLLIN)  # who has rung once may go on
         self._drain()
 
     def kill(self) -> None:
@@ -112,10 +113,11 @@ class Run:
         """What faulthandler wrote."""
         return os.pread(self.stacks, _STACKS_BYTES, 0).decode("utf-8", "replace")
 
-    def _take(self) -> bool:
-        piece = os.read(self.channel, _PIECE)
+    def _take(self, fd: int) -> bool:
+        """Whether there was anything. :raises BlockingIOError: there is nothing yet."""
+        piece = os.read(fd, _PIECE)
         try:
-            for frame in self._frames.feed(piece):
+            for frame in (self._frames if fd == self.channel else self._rings).feed(piece):
                 self._hear(frame)
         except ValueError:
             # No JSON: the test wrote to our descriptor, or its memory is damaged. It ends without a result.
@@ -146,13 +148,13 @@ class Run:
         names = ("cpu_seconds", "memory_peak_bytes", "pids_peak", "read_bytes", "write_bytes")
         usage = {name: getattr(figures, name) for name in names}
         with contextlib.suppress(OSError):  # it has gone, or asks and asks without reading
-            wire.send(self.answers, usage | {"wall_seconds": time.monotonic() - self.started})
+            wire.send(self.bell, usage | {"wall_seconds": time.monotonic() - self.started})
 
     def _drain(self) -> None:
         """The child's data is all in the pipe by now. Not until EOF: what it left running may hold the other end."""
         os.set_blocking(self.channel, False)
         with contextlib.suppress(BlockingIOError):
-            while self._take():
+            while self._take(self.channel):
                 pass
 
     def _reap(self) -> None:

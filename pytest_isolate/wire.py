@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _LENGTH = struct.Struct("=I")
 
 
-def send(descriptor: int, message: object) -> None:
-    """Write one frame, blocking until all of it is taken; ``TypeError`` if ``message`` is no plain data."""
+def send(descriptor: int, message: object, full: Callable[[], object] | None = None) -> None:
+    """Write one frame, until all of it is taken; ``TypeError`` if ``message`` is no plain data.
+
+    :param full: called each time that a non-blocking ``descriptor`` takes no more, before waiting for it.
+    :raises BlockingIOError: a non-blocking ``descriptor`` takes no more, without ``full``.
+    """
     text = json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode("ascii")
     rest = memoryview(_LENGTH.pack(len(text)) + text)
     while rest:
-        rest = rest[os.write(descriptor, rest) :]
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:
+            if full is None:
+                raise
+            full()
+            poll = select.poll()
+            poll.register(descriptor, select.POLLOUT)
+            poll.poll()
 
 
 class Reader:

@@ -11,7 +11,11 @@
  * The helper shares pytest's memory, so it costs no copy of page tables, but it has namespaces, credentials and working
  * directory of its own. The one fork is glibc's, so that its locks and atfork handlers are right: a raw clone3 leaves the
  * malloc lock of another thread taken for ever in the child (BenchExec issue 656). When the helper exits, the child is handed
- * to pytest, which is its "subreaper" for that moment (prctl(2)), and waits for it as for any child. */
+ * to pytest, which is its "subreaper" for that moment (prctl(2)), and waits for it as for any child.
+ *
+ * While the child lives, the two share all their memory, and whoever writes to a page first pays for a copy of it; a huge page
+ * (see below) is taken apart by that, for good. After the child's end the same write costs a third, and nothing is taken apart.
+ * So the parent sleeps here, in C, for as long as there is nothing to be done in Python: docs/decisions/quiet-parent.md. */
 #include <Python.h>
 #include <stdint.h>
 
@@ -22,6 +26,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -30,12 +35,14 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef SYS_pidfd_open
@@ -87,23 +94,65 @@ struct isolate_trouble *isolate_shared_trouble(void) {
   return page == MAP_FAILED ? NULL : page;
 }
 
+/* Blocks all signals; `mask` takes those that were blocked before. */
+void isolate_block_signals(char *mask) {
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, (sigset_t *)mask);
+}
+
+void isolate_restore_signals(const char *mask) { pthread_sigmask(SIG_SETMASK, (const sigset_t *)mask, NULL); }
+
+int isolate_mask_size(void) { return sizeof(sigset_t); }
+
+static int64_t now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+/* unshare(2): what changes nothing in a process of one thread is EINVAL in one of several. */
+static int is_only_thread(void) { return unshare(CLONE_THREAD) == 0; }
+
+/* Until the child has ended, or wants to be heard, or its time is up, or a signal has come that is not in `mask`. Signals are only
+ * looked for, and stay pending: what a handler of Python's raised now would be lost in the hooks that are still to run. */
+static void wait_quietly(const struct isolate_watch *watch, int pidfd, const char *mask) {
+  static const int ignored_by_default[] = {SIGCHLD, SIGCONT, SIGURG, SIGWINCH}; /* while blocked, they are kept nevertheless */
+  struct sigaction action;
+  sigset_t heard;
+  sigemptyset(&heard);
+  for (int signal = 1; signal < NSIG; signal++)
+    if (!sigismember((const sigset_t *)mask, signal)) sigaddset(&heard, signal);
+  for (size_t i = 0; i < sizeof ignored_by_default / sizeof(int); i++)
+    if (sigaction(ignored_by_default[i], NULL, &action) == 0 && action.sa_handler == SIG_DFL)
+      sigdelset(&heard, ignored_by_default[i]); /* SIGCHLD is there by now: the helper has ended */
+  int signals = signalfd(-1, &heard, SFD_CLOEXEC);
+  if (signals < 0) return; /* too many files: then not quietly */
+  struct pollfd ends[] = {
+      {.fd = pidfd, .events = POLLIN}, {.fd = watch->bell, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+  struct timespec patience = {watch->patience / 1000000000, watch->patience % 1000000000};
+  ppoll(ends, 3, watch->patience < 0 ? NULL : &patience, NULL);
+  close(signals);
+}
+
 /* 0 in the child; its pid in the parent, with a pidfd; -1 if there is none, with `trouble` filled in. A child that fails on
- * its way in fills `trouble` and exits with 127. Called without the GIL (cffi releases it); Python's fork hooks want it. */
-long isolate_fork(const struct isolate_entry *entry, int *pidfd, struct isolate_trouble *trouble) {
-  sigset_t all, before;
+ * its way in fills `trouble` and exits with 127. Called without the GIL (cffi releases it), as Python's fork hooks want it; and
+ * with all signals blocked, as a handler must not run in the helper, on our memory: `mask` has those that were before. */
+long isolate_fork(const struct isolate_entry *entry, struct isolate_watch *watch, const char *mask, int *pidfd,
+                  struct isolate_trouble *trouble) {
   int subreaper = 0, status;
   PyGILState_STATE gil = PyGILState_Ensure();
+  /* Asked before the hooks run, as they may stop a thread that they start again afterwards. */
+  int alone = is_only_thread();
   int dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0);
 
   *trouble = (struct isolate_trouble){0};
   helper_step = helper_error = 0;
   forked = -1;
-  /* A handler must not run in the helper, on our memory. */
-  sigfillset(&all);
-  pthread_sigmask(SIG_BLOCK, &all, &before);
   PyOS_BeforeFork();
   prctl(PR_GET_CHILD_SUBREAPER, &subreaper, 0, 0, 0);
   if (!subreaper) prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+  int64_t started = now();
   pid_t helper = vfork_helper(entry);
   if (helper == 0) {
     prctl(PR_SET_DUMPABLE, dumpable == 1, 0, 0, 0); /* joining a user namespace clears it, and with it access to /proc/self */
@@ -115,7 +164,6 @@ long isolate_fork(const struct isolate_entry *entry, int *pidfd, struct isolate_
     }
     PyOS_AfterFork_Child();
     PyGILState_Release(gil);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return 0;
   }
   if (helper > 0)
@@ -124,19 +172,24 @@ long isolate_fork(const struct isolate_entry *entry, int *pidfd, struct isolate_
     helper_step = STEP_FORK, helper_error = errno;
   prctl(PR_SET_DUMPABLE, dumpable == 1, 0, 0, 0); /* the helper's join cleared it for the memory that we share */
   if (!subreaper) prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
-  PyOS_AfterFork_Parent();
+  int64_t forking = now() - started;
+  int fd = -1;
   if (forked < 0) {
     trouble->step = helper_step ? helper_step : STEP_FORK;
     trouble->error = helper_error;
-  } else if ((*pidfd = (int)syscall(SYS_pidfd_open, forked, 0)) < 0) { /* our unreaped child: its number is its own */
+  } else if ((fd = (int)syscall(SYS_pidfd_open, forked, 0)) < 0) { /* our unreaped child: its number is its own */
     trouble->step = STEP_FORK;
     trouble->error = errno;
     kill(forked, SIGKILL);
     while (waitpid(forked, &status, __WALL) < 0 && errno == EINTR) continue;
     forked = -1;
   }
+  /* Other threads may want the GIL, or what Python's hooks have locked; where there are none, all of that can wait. */
+  if (alone && fd >= 0 && watch->bell >= 0) wait_quietly(watch, fd, mask);
+  PyOS_AfterFork_Parent();
   PyGILState_Release(gil);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  *pidfd = fd; /* now only: these are in Python's memory */
+  watch->forking = forking;
   return forked;
 }
 

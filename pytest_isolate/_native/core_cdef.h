@@ -21,12 +21,23 @@ struct isolate_entry {
   int landlock_count;       /* -1: no Landlock */
 };
 
+/* How the parent watches the child, from the fork until something is to be said in Python. */
+struct isolate_watch {
+  int bell;                 /* readable when the child wants to be heard; -1: do not watch */
+  int64_t patience;         /* nanoseconds that it has; -1: any */
+  int64_t forking;          /* set: nanoseconds that the fork took */
+};
+
 struct isolate_trouble {
   int step;                 /* enum isolate_step: what the child was doing when it gave up */
   int error;                /* errno */
 };
 
-long isolate_fork(const struct isolate_entry *entry, int *pidfd, struct isolate_trouble *trouble);
+long isolate_fork(const struct isolate_entry *entry, struct isolate_watch *watch, const char *mask, int *pidfd,
+                  struct isolate_trouble *trouble);
+void isolate_block_signals(char *mask);
+void isolate_restore_signals(const char *mask);
+int isolate_mask_size(void);
 struct isolate_trouble *isolate_shared_trouble(void);
 int isolate_dump_signal(int pid, int signal);
 char *isolate_changes(int scratch, const char *upper, const char *seen, int skeleton, long *size);

@@ -59,11 +59,7 @@ def attempting(builder: Builder, layout: str = "root") -> Attempt:
     def attempt(plan: Plan) -> SetupError | None:
         if layout == "rootless" and not plan.namespaces & Clone.NEWUSER:
             return SetupError("clone PID 1 into its namespaces", "namespaces", errno.EPERM)
-        try:
-            builder.done(builder.get(builder.add(plan)))
-        except SetupError as error:
-            return error
-        return None
+        return builder.attempt(plan)
 
     return attempt
 

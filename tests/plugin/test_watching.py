@@ -1,0 +1,72 @@
+"""What pytest does, and does not, while a test runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Project
+
+pytestmark = pytest.mark.needs("sandbox")
+
+
+def test_pytest_runs_no_python_while_a_test_runs_but_where_it_has_threads(project: Project) -> None:
+    (project.path / "log").mkdir()
+    project.write(
+        notes=f"""
+        def note(what):
+            with open({str(project.path / "log" / "it")!r}, "a") as file:
+                print(what, file=file)
+        """,
+        conftest="""
+        import os, threading
+        import pytest
+        from notes import note
+        os.register_at_fork(after_in_parent=lambda: note("pytest goes on"))
+        @pytest.fixture(scope="session")
+        def thread():
+            end = threading.Event()
+            thread = threading.Thread(target=end.wait)
+            thread.start()
+            yield
+            end.set()
+            thread.join()
+        """,
+        test_it=f"""
+        import pytest, time
+        from notes import note
+        pytestmark = pytest.mark.isolate(writable={str(project.path / "log")!r})
+        def test_alone():
+            time.sleep(0.3)
+            note("alone")
+        def test_beside_a_thread(thread):
+            time.sleep(0.3)
+            note("beside a thread")
+        """,
+    )
+    project.run().assert_outcomes(passed=2)
+    lines = (project.path / "log" / "it").read_text().splitlines()
+    assert lines == ["alone", "pytest goes on", "pytest goes on", "beside a thread"]
+
+
+def test_reports_larger_than_a_pipe_arrive_also_of_a_test_that_dies(project: Project) -> None:
+    project.write(
+        test_it="""
+        import os, pytest
+        @pytest.fixture
+        def large(record_property):
+            record_property("large", "x" * 1_000_000)
+        @pytest.mark.isolate(timeout=20)
+        def test_ends(large): pass
+        @pytest.mark.isolate(timeout=20)
+        def test_dies(large):
+            print("y" * 300_000)
+            os.abort()
+        """
+    )
+    result = project.run()
+    result.assert_outcomes(passed=1, failed=1)
+    assert "SIGABRT" in result.stdout.str()
+    assert "y" * 300_000 in result.stdout.str()

@@ -117,7 +117,8 @@ def _skeleton(points: list[str]) -> Iterator[Entry]:
         if entry is None:
             continue
         yield entry
-        if path not in KERNEL and any(below(point, path) for point in points):
+        # Of "/" always: /proc, /sys and /dev are mounted there, if nothing else is.
+        if path == "/" or (path not in KERNEL and any(below(point, path) for point in points)):
             there = [point for point in points if below(point, path)]
             names = set(_names(path)) or {point[len(path) :].lstrip("/").split("/")[0] for point in there}
             waiting += sorted((os.path.join(path, name) for name in names), reverse=True)

@@ -178,6 +178,19 @@ def test_what_is_mounted_below_is_seen_and_writable_and_private(layout: str) -> 
     assert seen.changes == sorted(expected)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may take the machine's mounts away, in a namespace of his own")
+def test_nothing_need_be_mounted_but_what_the_kernel_makes(layout: str) -> None:
+    """As in a container of one file system."""
+    setup = """
+    awk '{ print $5 }' /proc/self/mountinfo | tac | while read -r point; do
+        case $point in / | /proc* | /sys* | /dev*) ;; *) umount -l "$point" ;; esac
+    done
+    """
+    seen = prepared(setup, Job(script="test -d /usr && echo x > /etc/isolate-test && echo done", layout=layout))
+    assert (seen.status, seen.output) == (0, "done\n")
+    assert seen.changes == ["A /etc/isolate-test"]
+
+
 def test_what_is_stacked_on_a_mount_hides_it(layout: str) -> None:
     setup = SUBMOUNTS + "mount -t tmpfs none /mnt/outer; echo top > /mnt/outer/file"
     seen = prepared(setup, Job(script="cat /mnt/outer/file; ls /mnt/outer", layout=layout))

@@ -133,6 +133,9 @@ def test_an_ordinary_run_leaves_nothing(project: Any) -> None:
     assert settled() == NOTHING
 
 
+_KILLED = "test_a_killed_pytest_leaves_nothing"
+
+
 @pytest.mark.parametrize("after", [0.0, 0.013, 0.03, 0.05, 0.2])
 def test_a_killed_pytest_leaves_nothing(project: Any, after: float) -> None:
     project.pytester.makepyfile(SLEEPER)
@@ -142,6 +145,21 @@ def test_a_killed_pytest_leaves_nothing(project: Any, after: float) -> None:
         process.wait()
 
         assert settled() == NOTHING
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a pid namespace without an id map")
+def test_a_killed_pytest_leaves_nothing_where_nobody_reaps_orphans() -> None:
+    """As in a container without an init: PID 1 is the pytest that runs the test above."""
+    inner = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::{_KILLED}[0.03]"]
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", *inner],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=Path(__file__).parent.parent.parent,
+    )
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_killed_pytest_leaves_no_bridge(project: Any) -> None:

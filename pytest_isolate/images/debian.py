@@ -91,6 +91,10 @@ def _output(command: Sequence[str], folder: str, doing: str) -> str:
         command, cwd=folder, check=False, capture_output=True, text=True
     )
     if done.returncode:
-        reason = " ".join(line for line in done.stderr.splitlines() if line.startswith("E:")) or done.stderr.strip()
-        raise ImageError("recipe", f"cannot {doing}: {reason}")
+        lines = done.stderr.strip().splitlines() or ["it says nothing"]
+        told = [line for line in lines if line.startswith("E:")] or lines
+        more = (
+            f" (and {len(told) - 1} more like it)" if len(told) > 1 else ""
+        )  # one for each package, without a network
+        raise ImageError("recipe", f"cannot {doing}: {told[0]}{more}")
     return done.stdout

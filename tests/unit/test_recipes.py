@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
 
 from pytest_isolate.errors import ImageError
-from pytest_isolate.images import recipe
+from pytest_isolate.images import debian, recipe
 from pytest_isolate.images.recipe import File, Recipe, Step
 
 _REPOSITORY = Path(__file__).parent.parent.parent
@@ -109,3 +110,13 @@ def test_whatever_a_recipe_says_is_part_of_what_it_is_known_by(tmp_path: Path) -
 @pytest.mark.parametrize("name", ["busybox", "debian-slim"])
 def test_the_recipes_that_ship_are_right_and_have_two_layers(name: str) -> None:
     assert len(recipe.read(str(_REPOSITORY / "fixtures_images" / name)).steps) == 2
+
+
+def test_what_apt_says_of_many_packages_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("apt-get", "dpkg-deb"):
+        program = tmp_path / name
+        program.write_text('#!/bin/sh\nfor each in a b c; do echo "E: Failed to fetch $each" >&2; done\nexit 100\n')
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(ImageError, match=r"E: Failed to fetch a \(and 2 more like it\)$"):
+        debian.as_tar(["anything"], str(tmp_path), io.BytesIO())

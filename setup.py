@@ -16,7 +16,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import PlatformError
 
 NATIVE = Path("pytest_isolate", "_native")
-BUILDER_SOURCES = [str(NATIVE / name) for name in ("builder.c", "enter.c", "init.c", "launch.c", "plan.c")]
+BUILDER_SOURCES = [str(NATIVE / name) for name in ("builder.c", "enter.c", "init.c", "launch.c", "plan.c", "uplink.c")]
 BUILDER_FLAGS = ["-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE", "-std=gnu11", "-fstack-protector-strong"]
 
 

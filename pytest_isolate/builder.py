@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
 import struct
 from collections.abc import Iterable
@@ -27,6 +28,8 @@ _OUTSIDE = {
     -4: "make the scratch directory",
     -5: "start PID 1",
 }
+#: The same, for the programs of ``Plan.uplink``, whose own words are the reason.
+_UPLINK = -6
 _DOING = {
     Step.STAGE: "prepare the staging area",
     Step.MKDIR: "make the directory",
@@ -43,6 +46,7 @@ _DOING = {
     Step.HOLD: "open",
     Step.CHMOD: "chmod",
     Step.CHOWN: "chown",
+    Step.PLAIN: "make a plain file",
 }
 
 
@@ -218,8 +222,17 @@ class Builder:
 
     @staticmethod
     def _failure(plan: Plan, op: int, code: int, target: str) -> SetupError:
+        if op == _UPLINK:
+            return SetupError("connect it to the outside", "", code, _last_words(target))
         if op < 0:
             return SetupError(_OUTSIDE.get(op, "build"), target, code)
         step = plan.ops[op]
         doing = f"mount {step.c or 'bind'}" if step.step is Step.MOUNT else _DOING[step.step]
         return SetupError(doing, target, code)
+
+
+def _last_words(text: str) -> str:
+    """Of what pasta said: it puts the reason last, with the time before it, and adds that there is no syslog."""
+    lines = [re.sub(r"^[\d.]+: ", "", line).strip() for line in text.splitlines()]
+    told = [line for line in lines if line and not line.startswith("Failed to send ")]
+    return f"pasta says: {told[-1]}" if told else "pasta ended without a word."

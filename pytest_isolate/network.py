@@ -1,4 +1,4 @@
-"""A sandbox's own network, as operations of a Plan: loopback up, all ports free, the names of its peers. Pure."""
+"""A sandbox's own network, as operations of a Plan: loopback up, all ports free, names that are found. Pure."""
 
 from __future__ import annotations
 
@@ -44,3 +44,17 @@ def names(etc: str, file: str) -> list[Op]:
         Op(Step.TOUCH, 0o644, b=hosts),
         Op(Step.MOUNT, MountFlag.BIND, file, hosts),
     ]
+
+
+def resolver(etc: str, text: str, file: str, place: str | None) -> list[Op]:
+    """Put ``text`` in the place of /etc/resolv.conf.
+
+    :param etc: the sandbox's /etc.
+    :param file: in its scratch space.
+    :param place: the file as it will be seen inside, no link; None: whatever /etc has, which is ours to change.
+    """
+    ops = [Op(Step.TOUCH, 0o644, b=file), Op(Step.WRITE, a=text, b=file)]
+    if place is None:
+        place = f"{etc}/resolv.conf"
+        ops += [Op(Step.MKDIR, 0o755, b=etc), Op(Step.PLAIN, 0o644, b=place)]
+    return [*ops, Op(Step.MOUNT, MountFlag.BIND, file, place)]

@@ -41,6 +41,7 @@ class Step(IntEnum):
     HOLD = 14  #: keep directory b open as slot ``number`` (0 to 3), for WRITE after the mounts have changed
     CHMOD = 15  #: chmod b to number
     CHOWN = 16  #: chown b to the user number >> 32 and the group number & 0xffffffff
+    PLAIN = 17  #: as TOUCH, but a symbolic link at b is replaced
 
 
 class Clone(IntFlag):
@@ -136,6 +137,9 @@ class Plan:
     seccomp: bool = True
     env: tuple[tuple[str, str], ...] = ()  #: variables that the image sets
     moved: tuple[tuple[str, str], ...] = ()  #: directories of Python modules, and where they are inside
+    #: programs that connect it to the outside, from the host inwards (``_native/uplink.c``); each finds the network
+    #: namespace to be connected as its standard input, and writes to standard output once it has done so
+    uplink: tuple[tuple[str, ...], ...] = ()
     libraries: tuple[str, ...] = ()  #: directories inside that have the host's shared objects, if the root is an image
 
     def encode(self) -> bytes:
@@ -152,4 +156,7 @@ class Plan:
             parts += [text(part) for pair in group.files for part in pair]
         parts.append(struct.pack("=I", len(self.ops)))
         parts += [op.encode() for op in self.ops]
+        parts.append(struct.pack("=I", len(self.uplink)))
+        for words in self.uplink:
+            parts += [struct.pack("=I", len(words)), *map(text, words)]
         return b"".join(parts)

@@ -14,6 +14,7 @@ from pytest_isolate.spec import Spec
 
 if TYPE_CHECKING:
     from pytest_isolate.images.root import Root
+    from pytest_isolate.nat import Uplink
 
 #: Capabilities (numbers of linux/capability.h) that root inside keeps, in its own user namespace: over its own
 #: processes, files it may map, its network, host name, and mounts in namespaces that it makes. Left out is what the
@@ -57,6 +58,8 @@ _USER = ",userxattr,index=off,xino=off"
 
 #: The file of a bridged sandbox's scratch space that it sees as /etc/hosts.
 HOSTS = "hosts"
+#: The same for /etc/resolv.conf of one that is connected to the outside.
+RESOLVER = "resolv.conf"
 
 _ON_DISK = (
     "Only a layer on tmpfs has a size, and without root that takes Linux 6.6 or newer; or run pytest as root; "
@@ -64,21 +67,30 @@ _ON_DISK = (
 )
 
 
-def plan_for(spec: Spec, host: Host, cgroups: tuple[CgroupDir, ...] = (), image: Root | None = None) -> Plan:
+def plan_for(
+    spec: Spec,
+    host: Host,
+    cgroups: tuple[CgroupDir, ...] = (),
+    image: Root | None = None,
+    uplink: Uplink | None = None,
+) -> Plan:
     """The Plan of ``spec`` on ``host``; where no sandbox can be built, what can be had without a view of its own.
 
     :param image: the root file system; None: the host's own tree.
+    :param uplink: the way to the outside for network="nat"; None: there is none.
     """
     shared = Clone.NEWNET if spec.network == "host" else Clone(0)
     if not host.sandbox:
         return _without_view(spec, host, cgroups, shared)
     joined = host.namespaces & (ESSENTIAL | USUAL) & ~shared
     late = host.namespaces & OPTIONAL
+    uplink = uplink if joined & Clone.NEWNET else None  # never from the host's own network
     root_inside = spec.user == "root"
     tree = _host_tree(spec, host) if image is None else _image_tree(spec, host, image)
     common = Plan(
         namespaces=joined,
-        ops=tuple(_ops(spec, host, tree, joined)),
+        ops=tuple(_ops(spec, host, tree, joined, uplink)),
+        uplink=_commands(uplink, host),
         layers=tree.layers,
         cgroups=cgroups,
         scratch=host.scratch,
@@ -132,22 +144,12 @@ def unsupported(spec: Spec, host: Host) -> list[tuple[str, Lack]]:
     lacks = [(key, lack) for key, feature in _KEYS if (lack := host.lack(feature))]
     if spec.network == "host":
         lacks = [pair for pair in lacks if pair[0] != "network"]
-    if spec.network == "nat":
-        lacks.append(("network", _NO_NAT))
     trees = [lack for lack in host.lacks if lack.what == "tree" and _matters(lack.target, spec, host)]
     lacks += [("isolate", lack) for lack in trees]
     if host.scratch and "disk" in spec.asked:
         lacks.append(("disk", Lack(what="tmpfs", step="limit the layer", target=host.scratch, remedy=_ON_DISK)))
     return lacks
 
-
-_NO_NAT = Lack(
-    what="netns",
-    step='connect a sandbox to the outside (network="nat"), which this release does not do',
-    target="",
-    remedy='Write network="host" for the host\'s own network, or reach a server of the host by host_ports; see '
-    "docs/networks.md.",
-)
 
 #: Keys of the contract, and the feature that each rests on.
 _KEYS: tuple[tuple[str, Feature], ...] = (
@@ -190,7 +192,7 @@ def _image_tree(spec: Spec, host: Host, image: Root) -> _Tree:
     return _Tree(before, view.ops, tuple(view.layers))
 
 
-def _ops(spec: Spec, host: Host, tree: _Tree, joined: Clone) -> list[Op]:
+def _ops(spec: Spec, host: Host, tree: _Tree, joined: Clone, uplink: Uplink | None) -> list[Op]:
     own_network = bool(joined & Clone.NEWNET)
     bridged = spec.bridge is not None
     held = own_network and host.fresh_proc
@@ -206,6 +208,7 @@ def _ops(spec: Spec, host: Host, tree: _Tree, joined: Clone) -> list[Op]:
         *kernelfs.dev(spec.limits.disk, queues=bool(joined & Clone.NEWIPC)),
         *tree.after,
         *(network.names(f"{rootfs.NEW}/etc", f"{rootfs.SCRATCH}/{HOSTS}") if own_network and bridged else ()),
+        *(_resolver(spec, uplink) if uplink else ()),
         Op(Step.PIVOT, b=rootfs.NEW),
     ]
     if host.real_root:
@@ -215,6 +218,21 @@ def _ops(spec: Spec, host: Host, tree: _Tree, joined: Clone) -> list[Op]:
     if joined & Clone.NEWUTS:
         ops.append(Op(Step.HOSTNAME, a=spec.hostname))
     return ops
+
+
+def _commands(uplink: Uplink | None, host: Host) -> tuple[tuple[str, ...], ...]:
+    if uplink is None:
+        return ()
+    from pytest_isolate import nat  # noqa: PLC0415 - only if a test asks for it
+
+    return nat.commands(uplink, real_root=host.real_root)
+
+
+def _resolver(spec: Spec, uplink: Uplink) -> list[Op]:
+    if spec.image is None and not uplink.place:
+        return []
+    place = f"{rootfs.NEW}{uplink.place}" if spec.image is None else None
+    return network.resolver(f"{rootfs.NEW}/etc", uplink.resolver, f"{rootfs.SCRATCH}/{RESOLVER}", place)
 
 
 def _groups(spec: Spec, host: Host) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from pytest_isolate.spec import Spec
 
 if TYPE_CHECKING:
     from pytest_isolate.images.root import Root
+    from pytest_isolate.nat import Uplink
 
 _AS_ASKED = Degraded()
 _DEPTH = 2  # sandboxes ready: one that is handed out while a test runs, and one more
@@ -67,6 +68,8 @@ class Sandboxes:
         self._plans: dict[Spec, tuple[Plan, int]] = {}  # the number is that of _builder_of(spec)
         self._degraded: dict[Spec, Degraded] = {}  # those that are not wholly in force
         self._bridges: Bridges | None = None  # started for the first bridged Spec
+        self._uplink: Uplink | None = None  # to the outside; looked for when the first Spec asks for it
+        self._no_uplink: UnsupportedError | None = None  # why there is none
         self._held: dict[int, Sandbox] = {}  # by number
         self._builder = Builder()
         undo.callback(self._close_builders)
@@ -183,7 +186,8 @@ class Sandboxes:
             if missing and not self._degrade:
                 raise missing[0]
             groups = self.tree.dirs(spec.limits, degrade=self._degrade)
-            plan = planning.plan_for(spec, self.host, groups, self._root(spec))
+            uplink = self._uplink if spec.network == "nat" else None
+            plan = planning.plan_for(spec, self.host, groups, self._root(spec), uplink)
             self._plans[spec] = plan, self._builder_of(spec).add(plan)
             if missing:
                 self._degraded[spec] = degraded(missing, spec, self.host, plan.join, landlock=native.landlock_version())
@@ -218,12 +222,25 @@ class Sandboxes:
 
     def _missing(self, spec: Spec) -> list[UnsupportedError]:
         lacks = [UnsupportedError(key, lack.reason, lack.remedy) for key, lack in planning.unsupported(spec, self.host)]
-        if spec.bridge is not None and not any(lack.key in ("isolate", "network") for lack in lacks):
+        own_network = not any(lack.key in ("isolate", "network") for lack in lacks)
+        if spec.bridge is not None and own_network:
             if self._bridges is None:
                 self._bridges = Bridges(real_root=self.host.real_root)
                 self._arm_builder()
             lacks += [] if self._bridges.lack is None else [self._bridges.lack]
+        if spec.network == "nat" and own_network:
+            if self._uplink is None and self._no_uplink is None:
+                self._look_outside()
+            lacks += [] if self._no_uplink is None else [self._no_uplink]
         return [*lacks, *self.tree.missing(spec.limits)]
+
+    def _look_outside(self) -> None:
+        from pytest_isolate import outside  # noqa: PLC0415 - only if a test asks for it
+
+        try:
+            self._uplink = outside.look(self.host, self._builder.attempt)
+        except UnsupportedError as error:
+            self._no_uplink = error
 
     # ------------------------------------------------------------------------------------------------- builders
 

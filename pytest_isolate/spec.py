@@ -133,7 +133,7 @@ KEYS: Mapping[str, Key] = {
             "network",
             _one("network", values.network),
             '"none", a network of its own with loopback only (default); "bridge" or "bridge:NAME", joined with all '
-            'sandboxes of that name; or "host"',
+            'sandboxes of that name; "nat", with a way to the outside; or "host"',
         ),
         Key(
             "host_ports",

@@ -18,6 +18,7 @@ import pytest
 
 from pytest_isolate.errors import UnsupportedError
 from pytest_isolate.session import Keeper
+from pytest_isolate.spec import Spec
 
 pytest_plugins = ["pytester"]
 
@@ -154,6 +155,8 @@ def _lack(capability: str) -> str | None:
     if capability in _NEIGHBOURS or capability.startswith("pytest-"):
         installed = any(metadata.distributions(name=capability))
         return None if installed else f"{capability} is not installed; tox -e neighbours has it"
+    if capability == "nat":
+        return _no_way_out()
     known, reasons = _capabilities()
     return None if capability in known else reasons.get(capability, f"this host has no {capability}")
 
@@ -168,6 +171,17 @@ def _capabilities() -> tuple[frozenset[str], dict[str, str]]:
             }
     except UnsupportedError as error:
         return frozenset(), {"sandbox": str(error)}
+
+
+@cache
+def _no_way_out() -> str | None:
+    """Why no sandbox can be connected to the outside here, found by connecting one; None if it can."""
+    try:
+        with Keeper(cgroup=CGROUP) as keeper:
+            keeper.check(Spec.of(network="nat"))
+    except UnsupportedError as error:
+        return str(error)
+    return None
 
 
 class Project:

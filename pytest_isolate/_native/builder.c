@@ -8,6 +8,8 @@
  *            PID 1 of each sandbox, writes id maps, and removes all that when the sandbox comes back, or when the keeper ends.
  *   init     PID 1 of a sandbox (init.c), a clone of the builder. It ends when the keeper or the builder does.
  *
+ * A sandbox with a way to the outside has two programs more, beside it (uplink.c), which end with the builder too.
+ *
  * So each of the three may be killed at any moment: the builder outlives the keeper just long enough to clean up, init dies
  * with either, and everything inside a sandbox dies with its init. If keeper and builder are killed together, the next
  * session sweeps cgroups and scratch directories by name.
@@ -17,6 +19,7 @@
 #include "init.h"
 #include "launch.h"
 #include "plan.h"
+#include "uplink.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -76,6 +79,7 @@ struct sandbox {
   struct plan *plan;
   pid_t pid;                 /* 0 once reaped */
   int pidfd, init, scratch;  /* init: our end of the socket pair, until it is handed out */
+  struct uplink uplink;
   int attach[CGROUPS];
   uint32_t groups;           /* how many of the Plan's cgroup directories exist */
   int64_t busy_since;        /* when removing the last of them was first tried in vain, by now_ms(); or 0 */
@@ -184,11 +188,12 @@ static void destroy(struct sandbox *sandbox) {
   close_fd(&sandbox->init);
   close_fd(&sandbox->scratch);
   close_fd(&sandbox->pidfd);
+  uplink_end(&sandbox->uplink);
   sandbox->state = DYING;
 }
 
 static void finish(struct sandbox *sandbox) {
-  if (sandbox->pid > 0 || remove_groups(sandbox) < 0) return;
+  if (sandbox->pid > 0 || sandbox->uplink.pid > 0 || remove_groups(sandbox) < 0) return;
   if (*sandbox->directory) remove_tree(AT_FDCWD, sandbox->directory);
   *sandbox->directory = 0;
   sandbox->state = FREE;
@@ -261,6 +266,7 @@ static struct sandbox *build(struct builder *builder, uint32_t plan_number, stru
     return NULL;
   }
   *sandbox = (struct sandbox){.state = BUILDING, .plan_number = plan_number, .pidfd = -1, .init = -1, .scratch = -1};
+  sandbox->uplink.ready = sandbox->uplink.said = -1;
   memset(sandbox->attach, -1, sizeof sandbox->attach);
   sandbox->number = ++builder->last_number;
   sandbox->plan = builder->plans[plan_number];
@@ -314,6 +320,24 @@ static void build_failed(struct builder *builder, struct sandbox *sandbox, const
   destroy(sandbox);
 }
 
+/* The last step of building, as it takes the finished namespaces. */
+static void connect_outside(struct builder *builder, struct sandbox *sandbox) {
+  struct failure failure;
+  if (!sandbox->plan->uplink_count) {
+    sandbox->state = READY;
+  } else if (uplink_start(&sandbox->uplink, sandbox->plan, sandbox->pid) < 0) {
+    fail_at(&failure, AT_UPLINK, strerror(errno));
+    build_failed(builder, sandbox, &failure);
+  }
+}
+
+static void hear_uplink(struct builder *builder, struct sandbox *sandbox) {
+  struct failure failure;
+  int stands = uplink_hear(&sandbox->uplink, &failure);
+  if (stands > 0) sandbox->state = READY;
+  if (stands < 0) build_failed(builder, sandbox, &failure);
+}
+
 static void hear_init(struct builder *builder, struct sandbox *sandbox) {
   char text[1 + sizeof(struct failure)];
   union {
@@ -342,7 +366,7 @@ static void hear_init(struct builder *builder, struct sandbox *sandbox) {
   } else if (text[0] == 'R') {
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     if (header && header->cmsg_type == SCM_RIGHTS) memcpy(&sandbox->scratch, CMSG_DATA(header), sizeof(int));
-    sandbox->state = READY;
+    connect_outside(builder, sandbox);
   }
 }
 
@@ -504,8 +528,8 @@ static void reap(struct builder *builder) {
   while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
     for (int i = 0; i < SANDBOXES; i++) {
       struct sandbox *sandbox = &builder->sandboxes[i];
-      if (sandbox->state == FREE || sandbox->pid != pid) continue;
-      sandbox->pid = 0;
+      if (sandbox->state == FREE || (sandbox->pid != pid && sandbox->uplink.pid != pid)) continue;
+      *(sandbox->pid == pid ? &sandbox->pid : &sandbox->uplink.pid) = 0;
       if (sandbox->state == READY) destroy(sandbox); /* died while it waited: nobody has seen it yet */
       /* BUILDING: its socket tells; OUT: the keeper sees the pidfd and gives it back */
     }
@@ -585,7 +609,7 @@ int main(int argc, char **argv) {
   if (chdir("/") < 0) return 2; /* the folder that pytest was started in may be removed meanwhile */
 
   for (;;) {
-    struct pollfd polled[3 + SANDBOXES];
+    struct pollfd polled[3 + 2 * SANDBOXES];
     int retry = -1, n = 3;
     work(&builder);
     polled[0] = (struct pollfd){.fd = builder.control, .events = POLLIN};
@@ -595,7 +619,9 @@ int main(int argc, char **argv) {
       struct sandbox *sandbox = &builder.sandboxes[i];
       if (sandbox->state == DYING && sandbox->pid == 0 && retry != 1)
         retry = sandbox->busy_since && now_ms() - sandbox->busy_since > 20 ? 20 : 1;
-      if (sandbox->state == BUILDING) polled[n++] = (struct pollfd){.fd = sandbox->init, .events = POLLIN};
+      if (sandbox->state != BUILDING) continue;
+      polled[n++] = (struct pollfd){.fd = sandbox->init, .events = POLLIN};
+      polled[n++] = (struct pollfd){.fd = sandbox->uplink.ready, .events = POLLIN}; /* none is -1: poll(2) passes over it */
     }
     if (poll(polled, (nfds_t)n, retry) < 0 && errno != EINTR) leave(&builder);
     if (polled[1].revents) leave(&builder);
@@ -606,6 +632,8 @@ int main(int argc, char **argv) {
     }
     for (int i = 0; i < SANDBOXES; i++) {
       if (builder.sandboxes[i].state == BUILDING) hear_init(&builder, &builder.sandboxes[i]);
+      if (builder.sandboxes[i].state == BUILDING && builder.sandboxes[i].uplink.ready >= 0)
+        hear_uplink(&builder, &builder.sandboxes[i]);
       if (builder.sandboxes[i].state == DYING) finish(&builder.sandboxes[i]);
     }
     if (polled[0].revents && !hear_keeper(&builder)) leave(&builder);

@@ -75,6 +75,15 @@ static uint32_t take_count(struct cursor *in, size_t least) {
   return count;
 }
 
+/* A program and its arguments, as execve(2) takes them. */
+static const char **take_words(struct cursor *in) {
+  uint32_t count = take_count(in, 5);
+  const char **words = calloc((size_t)count + 1, sizeof *words);
+  for (uint32_t i = 0; words && i < count; i++) words[i] = take_text(in);
+  if (!words || !count) in->bad = 1;
+  return words;
+}
+
 struct plan *plan_decode(const char *bytes, size_t size) {
   struct cursor in = {bytes, bytes + size, 0};
   struct plan *plan = calloc(1, sizeof *plan);
@@ -108,7 +117,10 @@ struct plan *plan_decode(const char *bytes, size_t size) {
     op->c = take_text(&in);
     op->d = take_text(&in);
   }
-  if (in.bad || !plan->cgroups || !plan->ops) {
+  plan->uplink_count = take_count(&in, 4);
+  plan->uplink = calloc((size_t)plan->uplink_count + 1, sizeof *plan->uplink);
+  for (uint32_t i = 0; plan->uplink && i < plan->uplink_count; i++) plan->uplink[i] = take_words(&in);
+  if (in.bad || !plan->cgroups || !plan->ops || !plan->uplink) {
     plan_free(plan);
     return NULL;
   }
@@ -117,8 +129,10 @@ struct plan *plan_decode(const char *bytes, size_t size) {
 
 void plan_free(struct plan *plan) {
   for (uint32_t i = 0; plan->cgroups && i < plan->cgroup_count; i++) free(plan->cgroups[i].files);
+  for (uint32_t i = 0; plan->uplink && i < plan->uplink_count; i++) free(plan->uplink[i]);
   free(plan->cgroups);
   free(plan->ops);
+  free(plan->uplink);
   free(plan);
 }
 
@@ -275,6 +289,13 @@ static int touch(const struct op *op, struct failure *failure) {
   return 0;
 }
 
+/* A link may lead nowhere, or to where nothing can be mounted. */
+static int make_plain(const struct op *op, struct failure *failure) {
+  struct stat st;
+  if (lstat(op->b, &st) == 0 && S_ISLNK(st.st_mode) && unlink(op->b) < 0) return failed(failure, op->b);
+  return touch(op, failure);
+}
+
 int plan_run(const struct op *op, struct building *building, struct failure *failure) {
   switch (op->step) {
     case STEP_STAGE:
@@ -310,6 +331,8 @@ int plan_run(const struct op *op, struct building *building, struct failure *fai
       return chmod(op->b, (mode_t)op->number) < 0 ? failed(failure, op->b) : 0;
     case STEP_CHOWN:
       return chown(op->b, (uid_t)(op->number >> 32), (gid_t)op->number) < 0 ? failed(failure, op->b) : 0;
+    case STEP_PLAIN:
+      return make_plain(op, failure);
   }
   errno = ENOSYS;
   return failed(failure, "unknown step");

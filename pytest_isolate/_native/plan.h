@@ -23,6 +23,7 @@ enum step {
   STEP_HOLD = 14,
   STEP_CHMOD = 15,
   STEP_CHOWN = 16,
+  STEP_PLAIN = 17,
 };
 
 struct op {
@@ -48,10 +49,12 @@ struct plan {
   uint32_t cgroup_count, op_count;
   struct cgroup_dir *cgroups;
   struct op *ops;
+  uint32_t uplink_count;
+  const char ***uplink; /* programs that connect it to the outside, each with its arguments and a NULL */
 };
 
 /* Where and why a build stopped. `op` is an index into the Plan's operations, or one of the negative values. */
-enum { AT_CGROUP = -1, AT_CLONE = -2, AT_MAPS = -3, AT_SCRATCH = -4, AT_INIT = -5 };
+enum { AT_CGROUP = -1, AT_CLONE = -2, AT_MAPS = -3, AT_SCRATCH = -4, AT_INIT = -5, AT_UPLINK = -6 };
 struct failure {
   int32_t op;
   int32_t error; /* errno */

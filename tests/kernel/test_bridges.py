@@ -170,8 +170,3 @@ def test_what_the_host_lacks_for_bridges_is_told_with_the_remedy(
         for _ in range(2):  # asked once, told each time
             with pytest.raises(UnsupportedError, match=f"network cannot be enforced here: {reason}"):
                 keeper.check(BRIDGED)
-
-
-def test_a_way_out_is_refused_as_not_supported(keeper: Keeper) -> None:
-    with pytest.raises(UnsupportedError, match=r'network="nat".*Write network="host"'):
-        keeper.check(Spec.of(network="nat"))

@@ -142,6 +142,7 @@ def test_the_examples_of_the_documentation_and_the_cluster_work(project: Project
     blocks = re.findall(
         r"^```python\n(.*?)^```$", (REPOSITORY / "docs/networks.md").read_text(), re.DOTALL | re.MULTILINE
     )
+    blocks = [block for block in blocks if '"nat"' not in block]  # that one needs the internet
     assert len(blocks) == 3
     for number, block in enumerate(blocks):
         (project.path / f"test_docs_{number}.py").write_text(block)

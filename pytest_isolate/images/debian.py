@@ -93,8 +93,6 @@ def _output(command: Sequence[str], folder: str, doing: str) -> str:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["it says nothing"]
         told = [line for line in lines if line.startswith("E:")] or lines
-        more = (
-            f" (and {len(told) - 1} more like it)" if len(told) > 1 else ""
-        )  # one for each package
+        more = f" (and {len(told) - 1} more like it)" if len(told) > 1 else ""  # one for each package
         raise ImageError("recipe", f"cannot {doing}: {told[0]}{more}")
     return done.stdout

@@ -104,6 +104,7 @@ def _say(*command: str) -> str:
     except OSError as error:
         raise CannotInstallError(str(error)) from error
     if result.returncode:
-        words = (result.stderr + result.stdout).strip() or f"status {result.returncode}"
-        raise CannotInstallError(f"{' '.join(command[1:4])}: {words.splitlines()[-1]}")
+        lines = (result.stdout + result.stderr).strip().splitlines() or [f"status {result.returncode}"]
+        errors = [line for line in lines if "ERROR" in line]  # pip's last lines are often advice
+        raise CannotInstallError(f"{' '.join(command[1:4])}: {(errors or lines)[-1].strip()}")
     return result.stdout.strip()

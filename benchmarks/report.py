@@ -84,7 +84,7 @@ def _record(found: Found, key: Key, label: str, tests: int) -> Record:
     def ratios(of: str) -> Triple:
         # Of a round, then the median: what else the machine did meanwhile is in both.
         pairs = [tuple(zip(*both, strict=True)) for both in zip(mine, costs(of, row.tests), strict=False)]
-        return _triple(_median([a / b for a, b in column if b > 0]) for column in zip(*pairs, strict=True))
+        return _triple(_median([a / b for a, b in column if a > 0 and b > 0]) for column in zip(*pairs, strict=True))
 
     figures = found[key]
     peaks = [one.peak for one in figures if one.peak is not None]
@@ -104,7 +104,9 @@ def _record(found: Found, key: Key, label: str, tests: int) -> Record:
 
 
 def _median(values: list[float]) -> float | None:
-    return round(statistics.median(values), 2) if values else None
+    """None where it is no more than the noise: few tests can take less CPU time than two starts of pytest differ by."""
+    median = statistics.median(values) if values else 0.0
+    return round(median, 2) if median > 0 else None
 
 
 def _triple(values: Iterator[float | None]) -> Triple:

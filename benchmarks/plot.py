@@ -43,7 +43,7 @@ def draw(results: Results, path: Path) -> None:
     rows = -(-len(panels) // columns)
     bars = max(map(len, panels.values()))
     figure, axes = plt.subplots(
-        rows, columns, figsize=(5.4 * columns, rows * (0.27 * bars + 1.1)), squeeze=False, layout="constrained"
+        rows, columns, figsize=(6 * columns, rows * (0.27 * bars + 1.2)), squeeze=False, layout="constrained"
     )
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
@@ -59,7 +59,7 @@ def draw(results: Results, path: Path) -> None:
         axis.invert_yaxis()
         axis.set_xlim(0, _MOST + 0.6)
         axis.axvline(1, color=_INK, linewidth=0.8, linestyle=":")
-        axis.set_title(heading, fontsize=9, loc="left")
+        axis.set_title(heading.replace(", ", "\n", 1), fontsize=9, loc="left")
         measure = "wall time" if records[0].row.workers > 1 else "median time from test to test"
         axis.set_xlabel(f"{measure}, × bare fork", fontsize=8)
         axis.spines[["top", "right", "left"]].set_visible(False)

@@ -115,7 +115,10 @@ class Run:
 
     def _take(self, fd: int) -> bool:
         """Whether there was anything. :raises BlockingIOError: there is nothing yet."""
-        piece = os.read(fd, _PIECE)
+        try:
+            piece = os.read(fd, _PIECE)
+        except ConnectionResetError:  # of the bell: the child has ended without reading an answer (unix(7))
+            piece = b""
         try:
             for frame in (self._frames if fd == self.channel else self._rings).feed(piece):
                 self._hear(frame)

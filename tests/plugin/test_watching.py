@@ -70,3 +70,25 @@ def test_reports_larger_than_a_pipe_arrive_also_of_a_test_that_dies(project: Pro
     result.assert_outcomes(passed=1, failed=1)
     assert "SIGABRT" in result.stdout.str()
     assert "y" * 300_000 in result.stdout.str()
+
+
+def test_a_test_that_asks_and_dies_before_it_is_answered_has_just_died(project: Project) -> None:
+    project.write(
+        test_it="""
+        import os, pytest, stat, time
+        from pytest_isolate import wire
+        from pytest_isolate.guest import Frame
+        @pytest.mark.isolate(timeout=20)
+        def test_asks():
+            sockets = [int(fd) for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
+            bell, = (fd for fd in sockets if stat.S_ISSOCK(os.fstat(fd).st_mode))
+            wire.send(bell, [Frame.USAGE, None])
+            time.sleep(0.3)
+            os._exit(3)
+        @pytest.mark.isolate
+        def test_after(): pass
+        """
+    )
+    result = project.run()
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*exited with status 3*"])

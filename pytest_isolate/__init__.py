@@ -10,16 +10,16 @@ Importing this package loads neither pytest nor the C core; that happens at the 
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
-
-from pytest_isolate.errors import IsolateError, SetupError, SpecError, UnsupportedError
-from pytest_isolate.outcome import Change, Outcome, Usage
-from pytest_isolate.spec import Limits, Spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pytest_isolate.errors import IsolateError, SetupError, SpecError, UnsupportedError
+    from pytest_isolate.outcome import Change, Outcome, Usage
     from pytest_isolate.session import Keeper
+    from pytest_isolate.spec import Limits, Spec
 
 __all__ = [
     "Change",
@@ -53,10 +53,22 @@ def run(spec: Spec, payload: Callable[[], object], *, keeper: Keeper | None = No
         return own.run(spec, lambda send: send(payload()))
 
 
-def __getattr__(name: str) -> object:
-    """``Keeper`` is loaded with the C core when it is first named (PEP 562)."""
-    if name == "Keeper":
-        from pytest_isolate.session import Keeper  # noqa: PLC0415
+#: Where each public name is. The modules are loaded when it is first named (PEP 562), not at each start of pytest.
+_HOMES = {
+    **dict.fromkeys(("IsolateError", "SetupError", "SpecError", "UnsupportedError"), "errors"),
+    **dict.fromkeys(("Change", "Outcome", "Usage"), "outcome"),
+    **dict.fromkeys(("Limits", "Spec"), "spec"),
+    "Keeper": "session",
+}
 
-        return Keeper
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

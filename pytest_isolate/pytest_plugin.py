@@ -93,9 +93,11 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    reports = [report for category in terminalreporter.stats.values() for report in category]
+    if not reports:
+        return
     from pytest_isolate import summary  # noqa: PLC0415 - not before the end
 
-    reports = [report for category in terminalreporter.stats.values() for report in category]
     for title, lines in summary.sections(reports, rows=config.stash[options.SETTINGS].usage_rows):
         terminalreporter.section(title)
         for line in lines:

@@ -6,8 +6,7 @@ import os
 import posixpath
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, TypeVar, cast, get_args
+from typing import Literal, NamedTuple, TypeVar, cast, get_args
 
 import pytest
 
@@ -26,8 +25,7 @@ MARKER_ONLY = ("io", "env")
 DEFAULT_KEYS = tuple(key for key in KEYS if key not in MARKER_ONLY)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(NamedTuple):
     """What the command line and the ini file say, checked."""
 
     everything: bool  #: ``--isolate-all``: also tests without the marker

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_isolate import values
 from pytest_isolate.errors import SpecError
@@ -93,8 +93,7 @@ class Spec:
 _LIMITS = {each.name for each in fields(Limits)}
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """A key of the contract: its name, how its value is read (``ValueError`` if it can't be), what it means."""
 
     name: str

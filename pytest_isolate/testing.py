@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_isolate.outcome import Usage
 from pytest_isolate.spec import KEYS, Limits, Spec
 from pytest_isolate.values import nearest
 
 if TYPE_CHECKING:
     from pytest_isolate.networks import Network, Networks
+    from pytest_isolate.outcome import Usage
     from pytest_isolate.session import Keeper
 
 _CAPS = {"memory", "swap", "cpus", "cpuset", "pids", "timeout"}
@@ -30,7 +30,7 @@ _KEY_BEHIND = {"swap": "memory"}  # comes on top of it
 _BY_NAMESPACES = {"disk", "network", "host_ports", "image", "hostname", "user", "writable"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Isolated:
     """The sandbox that a test runs in. False as a truth value if it runs in none, but in pytest's own process."""
 

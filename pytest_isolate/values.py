@@ -12,7 +12,6 @@ import operator
 import os
 import re
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 
 #: Longest host name that sethostname(2) takes, HOST_NAME_MAX of limits.h.
 HOST_NAME_MAX = 64
@@ -25,14 +24,7 @@ _SIZE = re.compile(
 )
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZES = 'bytes as an int, or a number with K, M, G or T (powers of 1024) as "50M" or "1.5G"'
-_SECONDS = {
-    "ms": Fraction(1, 1000),
-    "s": Fraction(1),
-    "sec": Fraction(1),
-    "m": Fraction(60),
-    "min": Fraction(60),
-    "h": Fraction(3600),
-}
+_SECONDS = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
 _LARGEST = (1 << 63) - 1  #: the kernel counts bytes in a signed 64-bit integer
 _LAST_PORT = 65535
 _LONGEST = 10**9  #: seconds, some 30 years: a deadline is never so far off that a clock's arithmetic overflows
@@ -99,6 +91,8 @@ def _bytes_of_text(text: str) -> int | None:
     match = _SIZE.fullmatch(text.strip())
     if not match:
         return None
+    from fractions import Fraction  # noqa: PLC0415 - each start of pytest would load it, and decimal with it
+
     count = Fraction(match["number"]) * _UNITS[(match["unit"] or "").lower()]
     if match["unit"] is None and count.denominator != 1:  # half a byte
         return None

@@ -200,7 +200,10 @@ def _rearm_faulthandler(config: pytest.Config) -> None:
         import faulthandler  # noqa: PLC0415 - pytest loads it late as well
 
         descriptor = config.stash[plugin.fault_handler_stderr_fd_key]
-        leave = "faulthandler_exit_on_timeout" in config.inicfg and bool(config.getini("faulthandler_exit_on_timeout"))
+        try:
+            leave = bool(config.getini("faulthandler_exit_on_timeout"))
+        except ValueError:  # older versions of pytest do not know it
+            leave = False
         faulthandler.dump_traceback_later(seconds, file=descriptor, exit=leave)
 
 

@@ -92,3 +92,15 @@ def test_a_test_that_asks_and_dies_before_it_is_answered_has_just_died(project: 
     result = project.run()
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*exited with status 3*"])
+
+
+def test_a_faulthandler_timeout_is_set_anew_inside_without_a_warning(project: Project) -> None:
+    (project.path / "pytest.ini").write_text("[pytest]\nfaulthandler_timeout = 30\nfilterwarnings = error\n")
+    project.write(
+        test_it="""
+        import pytest
+        @pytest.mark.isolate
+        def test_it(): pass
+        """
+    )
+    project.run().assert_outcomes(passed=1)

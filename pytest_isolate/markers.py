@@ -11,14 +11,17 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_isolate.errors import SpecError
 from pytest_isolate.images import names
-from pytest_isolate.spec import Layer, Spec, conflict, parse, parse_all
+from pytest_isolate.keys import Layer, parse, parse_all
 from pytest_isolate.values import foreign_seconds, shown
+
+if TYPE_CHECKING:
+    from pytest_isolate.spec import Spec
 
 _NAMES = ("isolate", "no_isolate", "timeout")
 
@@ -55,10 +58,12 @@ class MarkerReader:
         layers = [(node, mark, self._layer(node, mark)) for node, mark in marks]
         if not self._isolated(marks):
             return None
+        from pytest_isolate.spec import Spec, conflict  # noqa: PLC0415 - not before a test is isolated
+
         combination = tuple(id(mark) for _, mark in marks)
         if combination not in self._specs:
             spec = Spec.merged([*(layer for _, _, layer in layers), *self._defaults])
-            self._check(spec, layers)
+            self._check(conflict(spec), layers)
             self._specs[combination] = spec
         return self._specs[combination]
 
@@ -100,9 +105,8 @@ class MarkerReader:
         except SpecError as error:
             return {}, [error.problem]
 
-    def _check(self, spec: Spec, layers: Sequence[tuple[Any, pytest.Mark, Layer]]) -> None:
+    def _check(self, found: tuple[str, str] | None, layers: Sequence[tuple[Any, pytest.Mark, Layer]]) -> None:
         """Complain of keys that don't go together, unless they only come from the defaults, which are for all tests."""
-        found = conflict(spec)
         wrong = any(mark.name == "isolate" and mark.kwargs.keys() != layer.keys() for _, mark, layer in layers)
         if found is None or wrong:  # a wrong key has been told already, and may be the missing one
             return

@@ -6,15 +6,18 @@ markers (:mod:`pytest_isolate.markers`) once all tests are collected.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_isolate.collision import check_owner
+from pytest_isolate.keys import KEYS
 from pytest_isolate.markers import MarkerReader
 from pytest_isolate.settings import DEFAULT_KEYS, Reading, Settings, flag, honours_pytest_timeout
-from pytest_isolate.spec import KEYS, Spec
 from pytest_isolate.values import shown
+
+if TYPE_CHECKING:
+    from pytest_isolate.spec import Spec
 
 #: In ``config.stash`` once :func:`configure` has run.
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
@@ -136,10 +139,10 @@ def spec_for(item: pytest.Item) -> Spec | None:
 
 def _by_hook(item: pytest.Item, spec: Spec, problems: list[str]) -> Spec:
     """``spec``, or what a ``pytest_isolate_spec`` hook wants instead."""
-    other = item.ihook.pytest_isolate_spec(item=item, spec=spec)
+    other: object = item.ihook.pytest_isolate_spec(item=item, spec=spec)
     if other is None:
         return spec
-    if not isinstance(other, Spec):
+    if not isinstance(other, type(spec)):
         returned = f"a pytest_isolate_spec hook returned {shown(other)}"
         problems.append(f"{item.nodeid}: {returned}; allowed is a Spec or None.")
         return spec

@@ -6,7 +6,8 @@ import signal
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pytest_isolate.spec import Spec, size_text
+from pytest_isolate.spec import Spec
+from pytest_isolate.values import size_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import pytest
 from pytest_isolate import values
 from pytest_isolate.errors import SpecError
 from pytest_isolate.images import names
-from pytest_isolate.spec import KEYS, Layer, parse
+from pytest_isolate.keys import KEYS, Layer, parse
 from pytest_isolate.values import foreign_seconds
 
 T = TypeVar("T")

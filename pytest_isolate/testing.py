@@ -12,30 +12,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from pytest_isolate.spec import KEYS, Limits, Spec
+from pytest_isolate.keys import KEYS
 from pytest_isolate.values import nearest
 
 if TYPE_CHECKING:
     from pytest_isolate.networks import Network, Networks
     from pytest_isolate.outcome import Usage
     from pytest_isolate.session import Keeper
+    from pytest_isolate.spec import Limits, Spec
 
 _CAPS = {"memory", "swap", "cpus", "cpuset", "pids", "timeout"}
 _KEY_BEHIND = {"swap": "memory"}  # comes on top of it
 _BY_NAMESPACES = {"disk", "network", "host_ports", "image", "hostname", "user", "writable"}
 
 
-@dataclass(frozen=True, eq=False)
-class Isolated:
+class Isolated(NamedTuple):
     """The sandbox that a test runs in. False as a truth value if it runs in none, but in pytest's own process."""
 
     spec: Spec | None = None  #: as it was asked for
-    degraded: Mapping[str, str] = field(default_factory=dict)  #: keys not in force, each with the reason
+    degraded: Mapping[str, str] = MappingProxyType({})  #: keys not in force, each with the reason
     ask: Callable[[], Usage] | None = None
 
     def __bool__(self) -> bool:
@@ -45,6 +45,8 @@ class Isolated:
     @property
     def limits(self) -> Limits:
         """Caps that were asked for, in bytes, cores, seconds; without a sandbox none."""
+        from pytest_isolate.spec import Limits  # noqa: PLC0415 - not at each start of pytest
+
         return Limits() if self.spec is None else self.spec.limits
 
     def in_force(self, key: str) -> bool:

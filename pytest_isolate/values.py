@@ -7,7 +7,6 @@ Every reader takes what stood in a marker (any object) or on the command line an
 from __future__ import annotations
 
 import math
-import mmap
 import operator
 import os
 import re
@@ -19,9 +18,7 @@ HOST_NAME_MAX = 64
 #: Smallest CPU quota: the kernel takes none under 1 ms (Documentation/scheduler/sched-bwc.rst), a period is 100 ms.
 CPUS_MIN = 0.01
 
-_SIZE = re.compile(
-    r"(?P<number>\d{1,19}(\.\d{1,9})?|\.\d{1,9})\s?((?P<unit>[kmgt])(i?b)?|b)?", re.IGNORECASE | re.ASCII
-)
+_SIZE = r"(?P<number>\d{1,19}(\.\d{1,9})?|\.\d{1,9})\s?((?P<unit>[kmgt])(i?b)?|b)?"
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZES = 'bytes as an int, or a number with K, M, G or T (powers of 1024) as "50M" or "1.5G"'
 _SECONDS = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
@@ -84,11 +81,11 @@ def size(value: object, least: int = 0) -> int:
 
 def memory_size(value: object) -> int:
     """Bytes, at least one page: the kernel counts in pages, and less than one is a cap of nothing."""
-    return size(value, least=mmap.PAGESIZE)
+    return size(value, least=os.sysconf("SC_PAGE_SIZE"))
 
 
 def _bytes_of_text(text: str) -> int | None:
-    match = _SIZE.fullmatch(text.strip())
+    match = re.fullmatch(_SIZE, text.strip(), re.IGNORECASE | re.ASCII)
     if not match:
         return None
     from fractions import Fraction  # noqa: PLC0415 - each start of pytest would load it, and decimal with it

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_isolate.spec import KEYS
+from pytest_isolate.keys import KEYS
 
 pytest_plugins = ["pytester"]
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from pytest_isolate.errors import SpecError
-from pytest_isolate.spec import KEYS, Limits, Spec, conflict, parse, parse_all, size_text
+from pytest_isolate.keys import KEYS, parse, parse_all
+from pytest_isolate.spec import Limits, Spec, conflict
+from pytest_isolate.values import size_text
 
 K, M, G, T = (1 << shift for shift in (10, 20, 30, 40))
 

@@ -125,8 +125,7 @@ def test_a_thousand_orphaned_zombies_are_reaped(project: Any) -> None:
         def test_orphans():
             if os.fork() == 0:
                 for _ in range(1000):
-                    if os.fork() == 0:
-                        os._exit(0)
+                    os.posix_spawn("/bin/true", ["true"], {})
                 os._exit(0)  # leaves its dead children to PID 1
             os.wait()
             deadline = time.monotonic() + 20

@@ -10,6 +10,7 @@ from warnings import WarningMessage
 import pytest
 
 from pytest_isolate import neighbours, plugins, reports
+from pytest_isolate.hints import hints
 
 if TYPE_CHECKING:
     from pytest_isolate.measuring import Measured
@@ -167,6 +168,10 @@ def _add_details(came: Received, outcome: Outcome) -> None:
     if outcome.pids_denied and limit is not None:
         refused = "1 fork was" if outcome.pids_denied == 1 else f"{outcome.pids_denied} forks were"
         reports.add_section(call, "Processes refused", f"hit pids={limit}: {refused} refused")
+    for report in came.reports:
+        if report.failed:
+            told = "\n".join([report.longreprtext, *(text for _, text in report.sections)])
+            reports.add_section(report, "The sandbox as a possible cause", "\n".join(hints(outcome.spec, told)))
 
 
 def joined(inside_report: pytest.TestReport, outside: pytest.TestReport) -> pytest.TestReport:

@@ -177,6 +177,48 @@ def test_writing_beyond_the_disk_cap_fails_with_enospc(project: Any) -> None:
     result.assert_outcomes(passed=1)
 
 
+@pytest.mark.needs("sandbox")
+def test_a_failure_that_the_sandbox_may_have_caused_names_the_key(project: Any) -> None:
+    project.pytester.makepyfile(
+        """
+        import os, socket
+        import pytest
+
+        @pytest.mark.isolate(disk="1M")
+        def test_fills(tmp_path):
+            (tmp_path / "full").write_bytes(bytes(2 << 20))
+
+        @pytest.mark.isolate
+        def test_connects():
+            socket.create_connection(("127.0.0.1", 6379))
+
+        @pytest.mark.isolate
+        def test_is_wrong():
+            assert False
+
+        @pytest.mark.isolate
+        @pytest.mark.xfail
+        def test_is_expected_to_fail():
+            socket.create_connection(("127.0.0.1", 6379))
+        """
+    )
+
+    result = project.run("-rx")
+
+    result.assert_outcomes(failed=3, xfailed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*No space left on device*",
+            "*- The sandbox as a possible cause -*",
+            'disk="1M" is all that the test may write; if that was full, a larger disk=... helps.',
+            "*Connection refused*",
+            "*- The sandbox as a possible cause -*",
+            "127.0.0.1 and ::1 are the sandbox's own; a server on the host's loopback *",
+        ]
+    )
+    assert result.stdout.str().count("possible cause") == 2
+
+
 @pytest.mark.needs("sandbox", "cpuset")
 def test_a_cpuset_of_core_0_leaves_one_core(project: Any) -> None:
     project.pytester.makepyfile(

@@ -1,0 +1,41 @@
+"""What in the sandbox may be behind a test's failure: told beside it, never instead of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pytest_isolate.spec import Spec
+from pytest_isolate.values import size_text
+
+_FULL = (os.strerror(errno.ENOSPC),)
+_REFUSED = (os.strerror(errno.ECONNREFUSED),)
+#: Of connect(2); of getaddrinfo(3), by Python and by C programs; of curl.
+_NO_WAY_OUT = (
+    os.strerror(errno.ENETUNREACH),
+    "Temporary failure in name resolution",
+    "Name or service not known",
+    "Could not resolve host",
+)
+
+
+def hints(spec: Spec, text: str) -> list[str]:
+    """Sentences on the keys of ``spec`` that may have caused what ``text``, a traceback or output, tells of."""
+    found = []
+    if _names(_FULL, text):
+        cap = size_text(spec.limits.disk)
+        found.append(f'disk="{cap}" is all that the test may write; if that was full, a larger disk=... helps.')
+    if spec.network != "host":
+        if _names(_NO_WAY_OUT, text) and spec.network != "nat":
+            ways = 'network="nat" has one, network="host" the host\'s'
+            found.append(f'network="{spec.network}" has no way to the outside; {ways}.')
+        if _names(_REFUSED, text):
+            found.append(
+                "127.0.0.1 and ::1 are the sandbox's own; a server on the host's loopback that no fixture has started "
+                "is reached by host_ports=[PORT]."
+            )
+    return found
+
+
+def _names(errors: tuple[str, ...], text: str) -> bool:
+    return any(error in text for error in errors)

@@ -1,0 +1,43 @@
+"""Which keys of a sandbox are named beside which failures."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_isolate.hints import hints
+from pytest_isolate.spec import Spec
+
+
+def test_a_full_disk_names_the_size_of_the_writable_layer() -> None:
+    (hint,) = hints(Spec.of(disk="20M"), "cp: error writing '/tmp/x': No space left on device")
+
+    assert hint.startswith('disk="20M" is all that the test may write')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "OSError: [Errno 101] Network is unreachable",
+        "socket.gaierror: [Errno -3] Temporary failure in name resolution",
+        "curl: (6) Could not resolve host: example.com",
+    ],
+)
+def test_what_cannot_be_reached_names_the_network(text: str) -> None:
+    (hint,) = hints(Spec(), text)
+
+    assert hint.startswith('network="none" has no way to the outside')
+    assert hints(Spec.of(network="nat"), text) == []
+    assert hints(Spec.of(network="host"), text) == []
+
+
+def test_a_refused_connection_names_host_ports() -> None:
+    text = "ConnectionRefusedError: [Errno 111] Connection refused"
+
+    (hint,) = hints(Spec(), text)
+
+    assert "host_ports=[PORT]" in hint
+    assert hints(Spec.of(network="host"), text) == []
+
+
+def test_other_failures_name_nothing() -> None:
+    assert hints(Spec(), "assert 1 == 2") == []

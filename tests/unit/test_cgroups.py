@@ -29,12 +29,18 @@ class Host:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.proc = root / "proc"
-        (self.proc / str(ME) / "ns").mkdir(parents=True)
+        (self.proc / str(ME)).mkdir(parents=True)
         (self.proc / "self").symlink_to(str(ME))
-        (self.proc / "self" / "ns" / "pid").symlink_to("pid:[99]")
+        self.in_pid_namespace(ME, 99)
         self.process(ME, ppid=1, sid=ME, start=500)
         self._lines: list[str] = []
         self.place()
+
+    def in_pid_namespace(self, pid: int, namespace: int) -> None:
+        link = self.proc / str(pid) / "ns" / "pid"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"pid:[{namespace}]")
 
     def process(self, pid: int, ppid: int, sid: int, start: int = 1, name: str = "a) b (c") -> None:
         directory = self.proc / str(pid)
@@ -185,8 +191,36 @@ def test_session_names_tell_who_and_since_when(host: Host) -> None:
         ("user.slice", False),
     ],
 )
-def test_only_dead_sessions_of_this_pid_namespace_are_dead(host: Host, name: str, dead: bool) -> None:  # noqa: FBT001
+def test_only_dead_sessions_are_dead(host: Host, name: str, dead: bool) -> None:  # noqa: FBT001
     assert names.is_dead_session(name, host.proc) is dead
+
+
+def test_the_first_pid_namespace_sees_which_others_have_ended(host: Host) -> None:
+    host.in_pid_namespace(ME, 0xEFFFFFFC)
+    host.in_pid_namespace(4712, 98)
+    (host.proc / "4713").mkdir()  # a zombie has no namespaces any more
+
+    assert not names.is_dead_session("pytest-isolate-98-1-500", host.proc)
+    assert names.is_dead_session("pytest-isolate-97-1-500", host.proc)
+
+
+@pytest.mark.parametrize(("pids", "dead"), [("4712", True), ("4712\t1", False)])
+def test_a_process_that_one_may_not_look_at_can_be_of_a_nested_pid_namespace_only(
+    host: Host, monkeypatch: pytest.MonkeyPatch, pids: str, *, dead: bool
+) -> None:
+    host.in_pid_namespace(ME, 0xEFFFFFFC)
+    host.in_pid_namespace(4712, 98)
+    (host.proc / "4712" / "status").write_text(f"Name:\ta\nNSpid:\t{pids}\nNSpgid:\t4712\n")
+    readlink = os.readlink
+
+    def refuse(path: Path) -> str:
+        if "4712" in str(path):
+            raise PermissionError(errno.EACCES, "")
+        return readlink(path)
+
+    monkeypatch.setattr(os, "readlink", refuse)
+
+    assert names.is_dead_session("pytest-isolate-97-1-500", host.proc) is dead
 
 
 @pytest.mark.parametrize(

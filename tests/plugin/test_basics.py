@@ -237,9 +237,11 @@ def test_a_run_without_isolated_tests_loads_nothing_heavy(project: Project) -> N
         import sys
         HEAVY = {"pytest_isolate.items", "pytest_isolate.session", "pytest_isolate.summary", "cffi", "pyroute2"}
         def test_it(): assert not HEAVY & {*sys.modules}
+        def test_as_it_is():  # not compiled anew for its asserts, of which it has none
+            assert type(sys.modules["pytest_isolate.options"].__loader__).__name__ == "SourceFileLoader"
         """
     )
-    project.run().assert_outcomes(passed=1)
+    project.run().assert_outcomes(passed=2)
 
 
 def test_under_xdist_the_workers_isolate_and_the_controller_has_the_table(project: Project) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ import pytest
 
 from pytest_isolate.cgroups import Tree, find, session_name
 from pytest_isolate.cgroups import directory as group
-from pytest_isolate.cgroups.names import stat_fields
+from pytest_isolate.cgroups.names import start_time, stat_fields
 from pytest_isolate.errors import SpecError, UnsupportedError
 from pytest_isolate.spec import Limits
 
@@ -357,7 +358,9 @@ def _runs(pid: int) -> bool:
 def test_a_living_session_and_strangers_are_not_swept(tree: Tree) -> None:
     needs(tree, "pids")
     base = Path(tree.cleanup[1]).parent
-    strangers = [base / "pytest-isolate-1-1-1", base / "pytest-isolate-mine"]
+    parent = os.getppid()
+    living = re.sub(r"\d+-\d+$", f"{parent}-{start_time(parent)}", session_name())
+    strangers = [base / living, base / f"pytest-isolate-mine-{os.getpid()}"]
     for stranger in strangers:
         stranger.mkdir()
     try:

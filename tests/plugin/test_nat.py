@@ -194,6 +194,7 @@ def test_it_is_the_same_on_an_image_whatever_that_has_for_a_resolver(
 
 @pytest.mark.needs("nat", "real_root")
 def test_names_are_asked_for_where_the_host_s_resolver_is_on_its_loopback(project: Project) -> None:
+    address = f"127.53.{os.getpid() % 256}.{os.getpid() // 256 % 256}"  # not that of another run of these tests
     project.write(
         test_it="""
     import socket, threading
@@ -202,7 +203,7 @@ def test_names_are_asked_for_where_the_host_s_resolver_is_on_its_loopback(projec
     @pytest.fixture(scope="session")
     def names():
         server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        server.bind(("127.0.0.53", 53))
+        server.bind((ADDRESS, 53))
 
         def serve():
             while True:
@@ -219,10 +220,10 @@ def test_names_are_asked_for_where_the_host_s_resolver_is_on_its_loopback(projec
     def test_it(names):
         assert socket.gethostbyname("somewhere.example") == "192.0.2.77"
         assert {info[4][0] for info in socket.getaddrinfo("somewhere.example", 80)} == {"192.0.2.77"}
-    """
+    """.replace("ADDRESS", repr(address))
     )
     resolver = project.path / "resolv.conf"
-    resolver.write_text("nameserver 127.0.0.53\noptions edns0 trust-ad\n")
+    resolver.write_text(f"nameserver {address}\noptions edns0 trust-ad\n")
     script = f'mount --bind {resolver} "$(readlink -f /etc/resolv.conf)" && exec "$@"'
     command = [sys.executable, "-m", "pytest", *project.options, "-p", "no:cacheprovider"]
 

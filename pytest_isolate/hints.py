@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 
 from pytest_isolate.spec import Spec
 from pytest_isolate.values import size_text
 
 _FULL = (os.strerror(errno.ENOSPC),)
 _REFUSED = (os.strerror(errno.ECONNREFUSED),)
+#: How messages of clients name one: PostgreSQL's, Docker's, MySQL's, URLs.
+_UNIX_SOCKET = re.compile(r"\.sock\b|\bsocket .?/|\bunix:|\bUnix(-domain)? socket", re.IGNORECASE)
 #: Of connect(2); of getaddrinfo(3), by Python and by C programs; of curl.
 _NO_WAY_OUT = (
     os.strerror(errno.ENETUNREACH),
@@ -25,6 +28,11 @@ def hints(spec: Spec, text: str) -> list[str]:
     if _names(_FULL, text):
         cap = size_text(spec.limits.disk)
         found.append(f'disk="{cap}" is all that the test may write; if that was full, a larger disk=... helps.')
+    if _names(_REFUSED, text) and _UNIX_SOCKET.search(text):
+        found.append(
+            "The file of a host's Unix socket is only copied into the sandbox, where nobody listens on it; the server "
+            "is reached by writable=[FOLDER], the folder that the file is in."
+        )
     if spec.network != "host":
         if _names(_NO_WAY_OUT, text) and spec.network != "nat":
             ways = 'network="nat" has one, network="host" the host\'s'

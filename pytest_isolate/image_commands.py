@@ -15,6 +15,7 @@ from pytest_isolate.images import names
 from pytest_isolate.images.merged import Merged, differences
 from pytest_isolate.images.source import opened
 from pytest_isolate.images.store import Stack, Store
+from pytest_isolate.keys import IMAGES
 from pytest_isolate.unpacking import Jail, Most, verify
 from pytest_isolate.values import count, size, size_text
 
@@ -35,12 +36,12 @@ def _parser() -> argparse.ArgumentParser:
         "images",
         help="root file systems for tests",
         description="Root file systems that tests run on: @pytest.mark.isolate(image=NAME). They are folders of "
-        f"{names.FOLDER}/; their layers are unpacked once, into a store in your cache directory (XDG_CACHE_HOME).",
+        f"{IMAGES}/; their layers are unpacked once, into a store in your cache directory (XDG_CACHE_HOME).",
     )
     images.add_argument(
         "--folder",
         metavar="DIR",
-        help=f"where the images are; {names.FOLDER} of this directory, or of the closest one above that has it",
+        help=f"where the images are; {IMAGES} of this directory, or of the closest one above that has it",
     )
     commands = images.add_subparsers(required=True, metavar="COMMAND")
 
@@ -78,8 +79,8 @@ def _folder(options: argparse.Namespace) -> str:
     if options.folder:
         return os.path.abspath(str(options.folder))
     here = Path.cwd()
-    found = next((place for place in (here, *here.parents) if (place / names.FOLDER).is_dir()), here)
-    return str(found / names.FOLDER)
+    found = next((place for place in (here, *here.parents) if (place / IMAGES).is_dir()), here)
+    return str(found / IMAGES)
 
 
 def _path(options: argparse.Namespace, name: str) -> str:

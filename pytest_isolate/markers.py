@@ -17,7 +17,7 @@ import pytest
 
 from pytest_isolate.errors import SpecError
 from pytest_isolate.images import names
-from pytest_isolate.keys import Layer, parse, parse_all
+from pytest_isolate.layers import Layer, parse, parse_all
 from pytest_isolate.values import foreign_seconds, shown
 
 if TYPE_CHECKING:

@@ -1,20 +1,19 @@
 """Marker, command line and ini file to each test's Spec, all of it checked before any test runs.
 
-The command line and the ini file (:mod:`pytest_isolate.settings`) are checked when pytest configures itself, the
+The command line and the ini file (:mod:`pytest_isolate.reading`) are checked when pytest configures itself, the
 markers (:mod:`pytest_isolate.markers`) once all tests are collected.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_isolate.collision import check_owner
-from pytest_isolate.keys import KEYS
-from pytest_isolate.markers import MarkerReader
-from pytest_isolate.settings import DEFAULT_KEYS, Reading, Settings, flag, honours_pytest_timeout
-from pytest_isolate.values import shown
+from pytest_isolate.keys import DEFAULT_KEYS, IMAGES, KEYS, flag
+from pytest_isolate.settings import Settings, anything_said, honours_pytest_timeout
 
 if TYPE_CHECKING:
     from pytest_isolate.spec import Spec
@@ -24,13 +23,8 @@ SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 #: In ``item.stash`` once :func:`check_items` has run; None for a test that is not isolated.
 SPEC: pytest.StashKey[Spec | None] = pytest.StashKey()
 
+_MARKERS = ("isolate", "no_isolate")
 _WORKER_ERRORS = "isolate_usage_errors"  #: key in an xdist worker's ``workeroutput``
-
-_METAVARS = {
-    "memory": "SIZE", "swap": "SIZE", "cpus": "N", "cpuset": "CORES", "pids": "N", "disk": "SIZE", "timeout": "SECONDS",
-    "network": "KIND", "host_ports": "PORT", "image": "NAME", "hostname": "NAME", "user": "WHO", "writable": "PATH",
-}  # fmt: skip
-_REPEATED = ("host_ports", "writable")
 
 _UNSUPPORTED = (
     "what happens where the host lacks what a test asks for: error (default), skip, or degrade: run it with what there "
@@ -58,8 +52,8 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("isolate_unsupported", _UNSUPPORTED)
     parser.addini("isolate_images_path", "folder that has the images, from the root directory; fixtures_images")
     for key in DEFAULT_KEYS:
-        about, metavar = f"{KEYS[key].meaning} (tests' markers win)", _METAVARS[key]
-        if key in _REPEATED:
+        about, metavar = f"{KEYS[key].meaning} (tests' markers win)", KEYS[key].metavar
+        if KEYS[key].repeated:
             group.addoption(
                 flag(key), action="append", metavar=metavar, dest=f"isolate_{key}", help=f"{about}; may be repeated"
             )
@@ -84,8 +78,16 @@ def configure(config: pytest.Config) -> Settings:
         'isolate(memory="50M", timeout=10).',
     )
     config.addinivalue_line("markers", "no_isolate: run the test in pytest's own process, also under --isolate-all.")
-    config.stash[SETTINGS] = settings = Reading(config).settings()
+    config.stash[SETTINGS] = settings = _settings(config)
     return settings
+
+
+def _settings(config: pytest.Config) -> Settings:
+    if not anything_said(config):  # most runs of an environment that has the plugin: these pay for no more
+        return Settings(images=os.path.join(config.rootpath, IMAGES))
+    from pytest_isolate.reading import Reading  # noqa: PLC0415 - see above
+
+    return Reading(config).settings()
 
 
 def check_items(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -96,6 +98,12 @@ def check_items(config: pytest.Config, items: list[pytest.Item]) -> None:
         and the user sees an INTERNALERROR without the message.
     """
     settings = config.stash[SETTINGS]
+    if not settings.everything and not any(mark.name in _MARKERS for item in items for mark in item.iter_markers()):
+        for item in items:
+            item.stash[SPEC] = None
+        return
+    from pytest_isolate.markers import MarkerReader  # noqa: PLC0415 - only if a test may be isolated
+
     reader = MarkerReader(
         config.rootpath,
         everything=settings.everything,
@@ -143,6 +151,8 @@ def _by_hook(item: pytest.Item, spec: Spec, problems: list[str]) -> Spec:
     if other is None:
         return spec
     if not isinstance(other, type(spec)):
+        from pytest_isolate.values import shown  # noqa: PLC0415 - see above
+
         returned = f"a pytest_isolate_spec hook returned {shown(other)}"
         problems.append(f"{item.nodeid}: {returned}; allowed is a Spec or None.")
         return spec

@@ -16,7 +16,7 @@ from pytest_isolate.bridges import Bridges, Place
 from pytest_isolate.builder import Builder, Sandbox
 from pytest_isolate.degrade import Degraded, degraded
 from pytest_isolate.errors import ImageError, SetupError, UnsupportedError
-from pytest_isolate.images.names import FOLDER
+from pytest_isolate.keys import IMAGES
 from pytest_isolate.native import Fd
 from pytest_isolate.plan import Plan
 from pytest_isolate.probe import probe
@@ -63,7 +63,7 @@ class Sandboxes:
         """
         self._degrade = degrade
         self._places = (os.getcwd(), *places)
-        self._images = images or os.path.abspath(FOLDER)
+        self._images = images or os.path.abspath(IMAGES)
         self._roots: dict[tuple[str, tuple[str, ...]], Root | SetupError] = {}
         self._plans: dict[Spec, tuple[Plan, int]] = {}  # the number is that of _builder_of(spec)
         self._degraded: dict[Spec, Degraded] = {}  # those that are not wholly in force

@@ -1,7 +1,7 @@
 """What a test asks for, as frozen values.
 
 What one place (a marker, the command line, the ini file) says about several keys is a *layer*, read by
-:mod:`pytest_isolate.keys`; :meth:`Spec.merged` lays them over one another, the closest first, key by key.
+:mod:`pytest_isolate.layers`; :meth:`Spec.merged` lays them over one another, the closest first, key by key.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 
 from pytest_isolate.errors import SpecError
-from pytest_isolate.keys import Fields, Layer, parse_all
+from pytest_isolate.layers import Fields, Layer, parse_all
 from pytest_isolate.values import size_text
 
 __all__ = ["Limits", "Spec", "conflict"]

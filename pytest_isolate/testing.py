@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from pytest_isolate.keys import KEYS
-from pytest_isolate.values import nearest
 
 if TYPE_CHECKING:
     from pytest_isolate.networks import Network, Networks
@@ -57,6 +56,8 @@ class Isolated(NamedTuple):
         :raises ValueError: there is no such key.
         """
         if key != "isolate" and key not in KEYS:
+            from pytest_isolate.values import nearest  # noqa: PLC0415 - not at each start of pytest
+
             raise ValueError(f"there is no key {key!r}; allowed are isolate, {', '.join(KEYS)}.{nearest(key, KEYS)}")
         if self.spec is None or key in self.degraded or _KEY_BEHIND.get(key) in self.degraded:
             return False

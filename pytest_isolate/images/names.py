@@ -6,9 +6,6 @@ import os
 
 from pytest_isolate.values import nearest
 
-#: Where they are, from pytest's root directory, unless the ini value ``isolate_images_path`` says otherwise.
-FOLDER = "fixtures_images"
-
 
 def in_folder(folder: str) -> list[str]:
     """Names of the images in ``folder``."""

@@ -39,5 +39,19 @@ def test_a_refused_connection_names_host_ports() -> None:
     assert hints(Spec.of(network="host"), text) == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'connection to server on socket "/run/postgresql/.s.PGSQL.5432" failed: Connection refused',
+        "s.connect('/run/app/app.sock')\nE   ConnectionRefusedError: [Errno 111] Connection refused",
+        "dial unix /var/run/docker.sock: connect: connection refused\nConnection refused",
+    ],
+)
+def test_a_unix_socket_that_refuses_names_writable(text: str) -> None:
+    assert any("writable=[FOLDER]" in hint for hint in hints(Spec(), text))
+    assert any("writable=[FOLDER]" in hint for hint in hints(Spec.of(network="host"), text))
+    assert not any("writable" in hint for hint in hints(Spec(), "connecting to 127.0.0.1:80: Connection refused"))
+
+
 def test_other_failures_name_nothing() -> None:
     assert hints(Spec(), "assert 1 == 2") == []

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pytest_isolate.errors import SpecError
-from pytest_isolate.keys import KEYS, parse, parse_all
+from pytest_isolate.keys import KEYS
+from pytest_isolate.layers import parse, parse_all
 from pytest_isolate.spec import Limits, Spec, conflict
 from pytest_isolate.values import size_text
 

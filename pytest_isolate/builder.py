@@ -141,12 +141,17 @@ class Builder:
         if self._asked != number:
             self.ask(number)
         self._asked = 0
-        message, descriptors = self._receive()
+        message, descriptors, whole = self._receive()
         kind, sandbox, pid, has_scratch, op, code, target = _REPLY.unpack(message)
         if kind == ord("F"):
             raise self._failure(self._plans[number - 1], op, code, os.fsdecode(target.split(b"\0", 1)[0]))
         self.last = sandbox
         fds = [Fd(fd) for fd in descriptors]
+        if not whole:
+            for fd in fds:
+                os.close(fd)
+            self._send(_REQUEST.pack(ord("D"), sandbox, 0, 0))
+            raise SetupError("take over the sandbox", "", errno.EMFILE)
         pidfd = fds.pop(0)
         return Sandbox(
             number=sandbox,
@@ -173,7 +178,7 @@ class Builder:
         """Wait until nothing is being built or taken down; how many sandboxes are ready."""
         self._give_back()
         self._send(_REQUEST.pack(ord("S"), 0, 0, 0))
-        message, _ = self._receive()
+        message, _, _ = self._receive()
         return int(_REPLY.unpack(message)[1])
 
     def clean_up_after(self, groups: Iterable[str], trees: Iterable[str]) -> None:
@@ -199,9 +204,10 @@ class Builder:
         except OSError as error:
             raise self._gone(error) from error
 
-    def _receive(self) -> tuple[bytes, list[int]]:
+    def _receive(self) -> tuple[bytes, list[int], bool]:
+        """An answer, its descriptors, and whether these are all: the kernel drops those that there is no room for."""
         try:
-            message, descriptors, _, _ = socket.recv_fds(self._socket, _REPLY.size, _DESCRIPTORS)
+            message, descriptors, flags, _ = socket.recv_fds(self._socket, _REPLY.size, _DESCRIPTORS)
         except OSError as error:
             raise self._gone(error) from error
         except (
@@ -213,7 +219,7 @@ class Builder:
             os.set_inheritable(fd, False)  # noqa: FBT003 - the standard library's signature
         if len(message) != _REPLY.size:
             raise self._gone(None)
-        return message, descriptors
+        return message, descriptors, not flags & socket.MSG_CTRUNC
 
     def _gone(self, error: OSError | None) -> SetupError:
         self._socket.close()  # not alive, though a process that dies can be waited for only a moment later
@@ -228,7 +234,13 @@ class Builder:
             return SetupError(_OUTSIDE.get(op, "build"), target, code)
         step = plan.ops[op]
         doing = f"mount {step.c or 'bind'}" if step.step is Step.MOUNT else _DOING[step.step]
-        return SetupError(doing, target, code)
+        return SetupError(doing, _as_inside(target), code)
+
+
+def _as_inside(target: str) -> str:
+    """Where the test would have found it: the tree is built under /new."""
+    rest = target.removeprefix("/new")
+    return rest if rest != target and rest.startswith("/") else target
 
 
 def _last_words(text: str) -> str:

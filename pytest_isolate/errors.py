@@ -10,6 +10,12 @@ from __future__ import annotations
 import errno as errno_names
 import os
 
+#: What helps wherever the kernel gives such an answer, unless the place knows better.
+_REMEDIES = {
+    errno_names.EMFILE: "This process has no descriptor left: close some, or raise ulimit -n.",
+    errno_names.ENFILE: "The host has no descriptor left: raise the sysctl fs.file-max.",
+}
+
 
 class IsolateError(Exception):
     """Base of all errors of this package; the constructor's arguments are kept, so that it survives pickling."""
@@ -79,7 +85,12 @@ class SetupError(IsolateError):
         self.step = step
         self.target = target
         self.errno = errno
-        self.remedy = remedy
+        self.remedy = remedy or _REMEDIES.get(errno, "")
+
+    @classmethod
+    def of(cls, step: str, error: OSError) -> SetupError:
+        """From what Python raised in this process."""
+        return cls(step, os.fsdecode(error.filename or ""), error.errno or 0)
 
     def __str__(self) -> str:
         where = f" on {self.target}" if self.target else ""

@@ -55,8 +55,8 @@ class Isolation:
         self._messenger.register()
 
     @cached_property
-    def _keeper(self) -> Keeper | UnsupportedError:
-        """The keeper, or why this host can have none."""
+    def _keeper(self) -> Keeper | UnsupportedError | SetupError:
+        """The keeper, or why there is none."""
         worker = self._worker or {}
         session = worker.get(SESSION_INPUT) or session_name()
         os.environ[COOKIE] = session
@@ -69,12 +69,14 @@ class Isolation:
                 places=self._places(),
                 images=self._settings.images,
             )
-        except UnsupportedError as error:
+        except (UnsupportedError, SetupError) as error:
             return error
+        except OSError as error:
+            return SetupError.of("prepare sandboxes", error)
 
     def keeper(self) -> Keeper:
-        """The keeper, for sandboxes that are not tests'. :raises UnsupportedError: this host can have none."""
-        if isinstance(self._keeper, UnsupportedError):
+        """The keeper, for sandboxes that are not tests'. :raises UnsupportedError, SetupError: there is none."""
+        if not isinstance(self._keeper, Keeper):
             raise self._keeper
         return self._keeper
 
@@ -88,12 +90,12 @@ class Isolation:
     def describe(self) -> str:
         """What is in force, for pytest's header."""
         keeper = self._keeper
-        return f"not available: {keeper}" if isinstance(keeper, UnsupportedError) else keeper.describe()
+        return keeper.describe() if isinstance(keeper, Keeper) else f"not available: {keeper}"
 
     def not_in_force(self, specs: Iterable[Spec]) -> list[str]:
         """A line for the header where ``--isolate-unsupported=degrade`` runs tests with less than they ask for."""
         keeper = self._keeper
-        if isinstance(keeper, UnsupportedError) or self._settings.unsupported != "degrade":
+        if not isinstance(keeper, Keeper) or self._settings.unsupported != "degrade":
             return []
         keys = {key: None for spec in specs for key, _ in keeper.degraded(spec)}
         return [f"isolate: NOT in force (--isolate-unsupported=degrade): {', '.join(keys)}"] if keys else []
@@ -145,9 +147,10 @@ class Isolation:
         while True:
             try:
                 outcome = self._run(item, spec, ahead, partial(inside.run, item, raised, attempts))
-            except (SetupError, UnsupportedError) as error:
+            except (SetupError, UnsupportedError, OSError) as error:
+                why = SetupError.of("run the test", error) if isinstance(error, OSError) else error
                 self._settle(item)
-                self._without_sandbox(item, nextitem, self._refusal(item, error))
+                self._without_sandbox(item, nextitem, self._refusal(item, why))
                 return
             came = self._received(item, outcome)
             attempts += 1 + len(came.earlier)
@@ -159,8 +162,8 @@ class Isolation:
         self._report(item, nextitem, came)
 
     def _lack(self, spec: Spec) -> UnsupportedError | SetupError | None:
-        """Why this host cannot run ``spec``, if it cannot."""
-        if isinstance(self._keeper, UnsupportedError):
+        """Why ``spec`` cannot be run here, if it cannot."""
+        if not isinstance(self._keeper, Keeper):
             return self._keeper
         try:
             self._keeper.check(spec)
@@ -235,10 +238,9 @@ class Isolation:
             import faulthandler  # noqa: PLC0415 - pytest loads it late as well
 
             faulthandler.cancel_dump_traceback_later()  # would show this process waiting; the child starts it anew
-        assert not isinstance(self._keeper, UnsupportedError)
         body = partial(body, coverage=self._measured.before_fork(), messenger=self._messenger)
         keep = keepsakes.base_of_tmp_path(item)
-        return self._keeper.run(spec, body, ahead=ahead, keep=keep, more=self._remaining(item))
+        return self.keeper().run(spec, body, ahead=ahead, keep=keep, more=self._remaining(item))
 
     def _remaining(self, item: pytest.Item) -> int:
         """About how many isolated tests are still to run in this process, with this one."""

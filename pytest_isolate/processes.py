@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import socket
 from collections.abc import Mapping
 
 from pytest_isolate import native
 from pytest_isolate.errors import SetupError
+
+_CONTROL = 3  #: where the program expects the first of what it is given
+_BEYOND = 6  #: the first number that it expects nothing at
 
 
 def start(
@@ -21,22 +26,21 @@ def start(
     :param fifth: a descriptor that it finds as 5.
     :raises SetupError: if it can't be started.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    keeper = native.pidfd_open(os.getpid())
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    # First out of the way of each other, then to where they are expected.
-    given = [theirs.fileno(), keeper, *([] if fifth is None else [fifth])]
-    actions = [(os.POSIX_SPAWN_DUP2, fd, 1000 + number) for number, fd in enumerate(given)]
-    actions += [(os.POSIX_SPAWN_DUP2, 1000 + number, 3 + number) for number in range(len(given))]
-    actions += [(os.POSIX_SPAWN_CLOSE, 1000 + number) for number in range(len(given))]  # type: ignore[misc]
-    actions += [(os.POSIX_SPAWN_DUP2, null, stdio) for stdio in range(3)]
-    try:
-        pid = os.posix_spawn(program, arguments, environment, file_actions=actions)
-    except OSError as error:
-        ours.close()
-        raise SetupError(f"start the {what}", program, error.errno or 0) from error
-    finally:
-        theirs.close()
-        os.close(keeper)
-        os.close(null)
+    with contextlib.ExitStack() as passed, contextlib.ExitStack() as undo:
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.enter_context(ours)
+            passed.enter_context(theirs)
+            keeper = native.pidfd_open(os.getpid())
+            passed.callback(os.close, keeper)
+            actions: list[tuple[object, ...]] = []
+            for number, fd in enumerate([theirs.fileno(), keeper, *([] if fifth is None else [fifth])], _CONTROL):
+                apart = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _BEYOND)
+                passed.callback(os.close, apart)
+                actions.append((os.POSIX_SPAWN_DUP2, apart, number))
+            actions += [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(_CONTROL)]
+            pid = os.posix_spawn(program, arguments, environment, file_actions=actions)
+        except OSError as error:
+            raise SetupError(f"start the {what}", program, error.errno or 0) from error
+        undo.pop_all()
     return pid, ours

@@ -7,6 +7,7 @@ What to build is a Plan, made once per Spec; what can be built is found out once
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -249,7 +250,11 @@ class Sandboxes:
         builder = self._builder_of(spec)
         try:
             return builder.get(number)
-        except SetupError:
+        except SetupError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # says nothing of the host, and a look at it would fail too
+                raise
+            if gone := [path for path in spec.writable if not os.path.exists(path)]:
+                raise _cannot_bind(gone[0]) from error
             if not builder.alive():
                 self._replace(builder)
             elif not self._host_has_changed():
@@ -308,3 +313,9 @@ class Sandboxes:
         for builder in (self._builder, bridged):
             if builder is not None:
                 builder.clean_up_after(self.tree.cleanup, [self.host.scratch] if self.host.scratch else [])
+
+
+def _cannot_bind(path: str) -> UnsupportedError:
+    """Not told at collection, as a wider-scoped fixture may make it."""
+    reason = f"{path} does not exist: {errno.errorcode[errno.ENOENT]} ({os.strerror(errno.ENOENT)})"
+    return UnsupportedError("writable", reason, "Make it before the test, in a wider-scoped fixture at the latest.")

@@ -219,7 +219,9 @@ class Run:
 
 
 def _readable(fd: int) -> bool:
-    return bool(select.select([fd], [], [], 0)[0])
+    poller = select.poll()  # select() takes no descriptor beyond 1023, which a process with many files has
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def _field(pid: int, name: str) -> str:

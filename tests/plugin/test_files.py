@@ -69,6 +69,30 @@ def test_files_in_every_place_are_private_to_the_test(project: Any) -> None:
         assert not Path(place, "isolate-mark").exists()
 
 
+def test_a_writable_path_that_does_not_exist_is_named(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture(scope="module")
+        def made(pytestconfig):
+            (pytestconfig.rootpath / "later").mkdir()
+
+        @pytest.mark.isolate(writable="never")
+        def test_never(): pass
+
+        @pytest.mark.isolate(writable="later")
+        def test_later(made): open("later/file", "w").close()
+        """
+    )
+
+    result = pytester.runpytest()
+
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines([f"writable cannot be enforced here: {pytester.path}/never does not exist: ENOENT*"])
+    assert (pytester.path / "later" / "file").exists()
+
+
 def test_what_a_writable_path_gets_stays(project: Any) -> None:
     out = project.pytester.mkdir("out")
     project.pytester.makepyfile(

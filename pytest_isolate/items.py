@@ -26,7 +26,7 @@ import pytest
 
 from pytest_isolate import inside, keepsakes, measuring, neighbours, options, plugins, reports, verdict
 from pytest_isolate.cgroups.names import session_name
-from pytest_isolate.errors import SetupError, UnsupportedError
+from pytest_isolate.errors import IsolateError, SetupError, SpecError, UnsupportedError
 from pytest_isolate.listeners import COOKIE
 from pytest_isolate.session import Keeper
 
@@ -55,7 +55,7 @@ class Isolation:
         self._messenger.register()
 
     @cached_property
-    def _keeper(self) -> Keeper | UnsupportedError | SetupError:
+    def _keeper(self) -> Keeper | IsolateError:
         """The keeper, or why there is none."""
         worker = self._worker or {}
         session = worker.get(SESSION_INPUT) or session_name()
@@ -69,13 +69,17 @@ class Isolation:
                 places=self._places(),
                 images=self._settings.images,
             )
-        except (UnsupportedError, SetupError) as error:
+        except SpecError as error:  # of --isolate-cgroup
+            if self._worker is not None:  # that raises counts as crashed, and the user does not see why
+                return error
+            raise pytest.UsageError(str(error)) from error
+        except IsolateError as error:
             return error
         except OSError as error:
             return SetupError.of("prepare sandboxes", error)
 
     def keeper(self) -> Keeper:
-        """The keeper, for sandboxes that are not tests'. :raises UnsupportedError, SetupError: there is none."""
+        """The keeper, for sandboxes that are not tests'. :raises IsolateError: there is none."""
         if not isinstance(self._keeper, Keeper):
             raise self._keeper
         return self._keeper
@@ -147,7 +151,7 @@ class Isolation:
         while True:
             try:
                 outcome = self._run(item, spec, ahead, partial(inside.run, item, raised, attempts))
-            except (SetupError, UnsupportedError, OSError) as error:
+            except (IsolateError, OSError) as error:
                 why = SetupError.of("run the test", error) if isinstance(error, OSError) else error
                 self._settle(item)
                 self._without_sandbox(item, nextitem, self._refusal(item, why))
@@ -161,17 +165,17 @@ class Isolation:
             neighbours.wait_before_rerun(item)
         self._report(item, nextitem, came)
 
-    def _lack(self, spec: Spec) -> UnsupportedError | SetupError | None:
+    def _lack(self, spec: Spec) -> IsolateError | None:
         """Why ``spec`` cannot be run here, if it cannot."""
         if not isinstance(self._keeper, Keeper):
             return self._keeper
         try:
             self._keeper.check(spec)
-        except (UnsupportedError, SetupError) as error:
+        except IsolateError as error:
             return error
         return None
 
-    def _refusal(self, item: pytest.Item, error: SetupError | UnsupportedError) -> pytest.TestReport:
+    def _refusal(self, item: pytest.Item, error: IsolateError) -> pytest.TestReport:
         if self._settings.unsupported == "skip" and isinstance(error, UnsupportedError):
             return reports.skipped(item, str(error))
         return reports.sandbox_error(item, str(error))
@@ -182,7 +186,7 @@ class Isolation:
         item.ihook.pytest_runtest_logreport(report=self._wider_teardown(item, nextitem))
 
     def _wider_setup(
-        self, item: pytest.Item, nextitem: pytest.Item | None, lack: UnsupportedError | SetupError | None
+        self, item: pytest.Item, nextitem: pytest.Item | None, lack: IsolateError | None
     ) -> pytest.CallInfo[object]:
         """Do out here what belongs out here of the set-up phase, unless ``lack`` says that it would be in vain.
 
@@ -195,7 +199,7 @@ class Isolation:
             )
         return self._whole_setup(item, lack)
 
-    def _whole_setup(self, item: pytest.Item, lack: UnsupportedError | SetupError | None) -> pytest.CallInfo[object]:
+    def _whole_setup(self, item: pytest.Item, lack: IsolateError | None) -> pytest.CallInfo[object]:
         def setup() -> None:
             __tracebackhide__ = True
             if lack is not None:

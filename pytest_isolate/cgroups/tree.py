@@ -14,6 +14,7 @@ from pytest_isolate.cgroups.v2 import V2
 from pytest_isolate.errors import UnsupportedError
 from pytest_isolate.plan import CgroupDir
 from pytest_isolate.spec import Limits
+from pytest_isolate.values import core_list
 
 #: Key of the contract -> controller.
 _CONTROLLER = {"memory": "memory", "swap": "swap", "cpus": "cpu", "cpuset": "cpuset", "pids": "pids", "io": "io"}
@@ -103,7 +104,7 @@ class Groups:
         surplus = cores(cpuset) - cores(allowed)
         if not surplus:
             return []
-        shown = ",".join(map(str, sorted(surplus)))
+        shown = core_list(",".join(map(str, surplus)))
         return [UnsupportedError("cpuset", f"this machine or group has no core {shown}", f"Choose among {allowed}.")]
 
 

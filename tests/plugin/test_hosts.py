@@ -181,3 +181,22 @@ def test_a_mount_that_goes_while_the_session_runs_disturbs_no_test(project: Any)
     result = run_where(project, "mkdir gone && mount -t tmpfs none gone")
 
     result.assert_outcomes(passed=7)
+
+
+def test_a_cgroup_that_does_not_exist_is_a_usage_error(project: Any) -> None:
+    project.pytester.makepyfile("def test_it(): pass")
+
+    result = project.run("--isolate-all", "--isolate-cgroup=/isolate-nowhere")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --isolate-cgroup=/isolate-nowhere: no controller is usable there: *"])
+
+
+def test_an_xdist_worker_says_so_of_each_test(project: Any) -> None:
+    pytest.importorskip("xdist")
+    project.pytester.makepyfile("def test_it(): pass")
+
+    result = project.run("--isolate-all", "--isolate-cgroup=/isolate-nowhere", "-n1", "-p", "xdist")
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["--isolate-cgroup=/isolate-nowhere: no controller is usable there: *"])

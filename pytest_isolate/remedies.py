@@ -43,7 +43,8 @@ def remedy(what: Feature, code: int, settings: Path = Path("/proc/sys")) -> str:
     if what == "fresh_proc":
         return (
             "In a container /proc must not be masked: docker run --security-opt systempaths=unconfined, podman run "
-            f"--security-opt unmask=ALL, in Kubernetes procMount: Unmasked{_SEE}"
+            "--security-opt unmask=ALL, in Kubernetes procMount: Unmasked. A test that runs isolated tests itself is "
+            f"to be marked no_isolate{_SEE}"
         )
     return f"It is read-only in sandboxes, and what the tests need to write there must be elsewhere{_SEE}"
 

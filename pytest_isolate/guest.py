@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
-from posix import _exit  # not os's, which coverage.py replaces by one that writes a data file first (patch = _exit)
+from posix import _exit, read  # not os's, which tests replace, and coverage.py (patch = _exit)
 from typing import NoReturn
 
 from pytest_isolate import wire
@@ -63,7 +63,7 @@ class Line:
         """What the run has used so far."""
         wire.send(self._bell, [Frame.USAGE, None])
         frames = wire.Reader()
-        while piece := os.read(self._bell, 4096):
+        while piece := read(self._bell, 4096):
             for figures in frames.feed(piece):
                 return Usage(**figures)  # type: ignore[arg-type] # as Run.answer made them
         raise OSError(errno.EPIPE, "pytest has gone")

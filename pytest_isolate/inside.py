@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from posix import _exit, getpid  # not os's, which a test may have replaced
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -122,7 +122,7 @@ class Messenger:
         be told twice. Proxies of ``item.ihook`` look into the caller's list each time. Private:
         ``HookCaller._hookimpls``, pluggy 1.3 to 1.7.
         """
-        self._line, self._owner = line, os.getpid()
+        self._line, self._owner = line, getpid()
         for name in _TOLD:
             caller: Any = getattr(self._config.hook, name)
             self._others.append(caller._hookimpls)  # kept: to forget them would write to, and so copy, a page for each
@@ -140,8 +140,8 @@ class Messenger:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self._line is None:
             return
-        if os.getpid() != self._owner:  # the test forked, and its child came out of the test function
-            os._exit(1)
+        if getpid() != self._owner:  # the test forked, and its child came out of the test function
+            _exit(1)
         self._line(("report", reports.pack(self._config, report)))
 
     @pytest.hookimpl

@@ -18,6 +18,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from posix import getpid  # not os's, which a test may have replaced
 from typing import Any
 
 #: Line numbers, or pairs of them (an arc, from one line to the next) where branches are measured.
@@ -155,7 +156,7 @@ def forwarded(coverage: Any, send: Callable[[object], None]) -> Iterator[None]:
             restarted.stop()
         coverage.start()
     collector = coverage._collector
-    own, pid = collector.covdata, os.getpid()
+    own, pid = collector.covdata, getpid()
     collector.use_data(Record(), collector.static_context)
     collector.flush_data()  # the parent's, not ours to send
     record = Record()
@@ -171,7 +172,7 @@ def forwarded(coverage: Any, send: Callable[[object], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        if os.getpid() == pid:
+        if getpid() == pid:
             try:
                 collector.flush_data()
                 for file in _data_files(own) - there:

@@ -2,17 +2,22 @@
 
 JSON, never pickle: what runs inside must not be able to run code outside. A frame is a length of four bytes and the
 text in UTF-8; lone surrogates, which captured output may hold, travel as escapes.
+
+Everything is bound when this is imported: a test's reports are sent while its fixtures may still have ``os.write`` or
+``json.dumps`` replaced.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import select
 import struct
 from collections.abc import Callable, Iterator
+from posix import write
+from select import POLLOUT, poll
 
 _LENGTH = struct.Struct("=I")
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
 
 
 def send(descriptor: int, message: object, full: Callable[[], object] | None = None) -> None:
@@ -21,18 +26,18 @@ def send(descriptor: int, message: object, full: Callable[[], object] | None = N
     :param full: called each time that a non-blocking ``descriptor`` takes no more, before waiting for it.
     :raises BlockingIOError: a non-blocking ``descriptor`` takes no more, without ``full``.
     """
-    text = json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    text = _encode(message).encode("ascii")
     rest = memoryview(_LENGTH.pack(len(text)) + text)
     while rest:
         try:
-            rest = rest[os.write(descriptor, rest) :]
+            rest = rest[write(descriptor, rest) :]
         except BlockingIOError:
             if full is None:
                 raise
             full()
-            poll = select.poll()
-            poll.register(descriptor, select.POLLOUT)
-            poll.poll()
+            waiting = poll()
+            waiting.register(descriptor, POLLOUT)
+            waiting.poll()
 
 
 class Reader:
@@ -50,6 +55,6 @@ class Reader:
             end = start + _LENGTH.size + length
             if len(self._buffer) < end:
                 break
-            yield json.loads(self._buffer[start + _LENGTH.size : end].decode())
+            yield _decode(self._buffer[start + _LENGTH.size : end].decode())
             start = end
         del self._buffer[:start]

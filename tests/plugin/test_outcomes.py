@@ -70,6 +70,8 @@ def test_warning_as_error(): warnings.warn("boom")
 def test_ignored_warning(): warnings.warn("unheard")
 @pytest.mark.parametrize("value", [1, "two", None])
 def test_parametrized(value): assert value
+@pytest.mark.parametrize("name", ["getpid", "write", "read", "_exit", "waitpid", "kill", "fork"])
+def test_replaced_in_os_until_the_tear_down(monkeypatch, name): monkeypatch.setattr(os, name, lambda *args: 3)
 def test_unraisable():
     class Bad:
         def __del__(self): raise ValueError("in del")

@@ -157,7 +157,11 @@ class Network:
 
         :raises UnsupportedError: the kernel has neither netem nor tbf.
         """
-        self._change(rate=None if bytes_per_second is None else values.size(bytes_per_second, 1))
+        try:
+            rate = None if bytes_per_second is None else values.size(bytes_per_second, 1)
+        except ValueError as error:
+            raise ValueError(f"rate({bytes_per_second!r}): {error}") from None
+        self._change(rate=rate)
 
     def close(self) -> None:
         """End all nodes, and the bridge. Harmless in another process, such as that of an isolated test."""

@@ -66,6 +66,7 @@ class Node:
         self._pid = os.getpid()
         self._processes: list[subprocess.Popen[Any]] = []
         self._started = time.monotonic()
+        self._frozen = False
         self.alive = True  #: neither stopped nor killed by the methods of that name
 
     @property
@@ -100,7 +101,7 @@ class Node:
             (``preexec_fn``, ``user``) is refused.
         :raises OSError: the program could not be started. :raises SetupError: the node can't be entered.
         """
-        held = self.held()
+        held = self._entered()
         if wrong := [name for name in _OUTSIDE if options.get(name) is not None]:
             raise TypeError(f"{wrong[0]} would act outside of the node; leave it out")
         words = ["/bin/sh", "-c", str(command)] if options.pop("shell", False) else _words(command)
@@ -156,9 +157,11 @@ class Node:
             raise UnsupportedError(
                 "freeze", reason, "Run pytest as root, or with a delegated cgroup; see docs/hosts.md."
             )
+        self._frozen = True
 
     def thaw(self) -> None:
         """Let it go on."""
+        self._frozen = False
         self._keeper.sandboxes.tree.thaw(self.held().sandbox.name)
 
     def stop(self, patience: float = 5.0) -> None:
@@ -206,6 +209,12 @@ class Node:
             raise SetupError("enter the node", self.name, 0, "It has been stopped or killed.")
         return self._held
 
+    def _entered(self) -> Held:
+        """As :meth:`held`, to start something in it: that would stand still in the middle of it, and we with it."""
+        if self._frozen:
+            raise SetupError("enter the node", self.name, 0, "It is frozen; thaw() it first.")
+        return self.held()
+
     def _environment(self, given: Any) -> dict[str, str]:
         if given is not None:
             return dict(given)
@@ -219,7 +228,7 @@ class Node:
         return {name: value for name, value in named.items() if name not in removed}
 
     def _call(self, function: Callable[..., object], args: Sequence[object], options: dict[str, Any]) -> object:
-        outcome = self._keeper.run_in(self.held(), lambda send: send(function(*args, **options)))
+        outcome = self._keeper.run_in(self._entered(), lambda send: send(function(*args, **options)))
         if (failure := outcome.failure()) is not None:
             raise NodeError(self.name, f"{failure}\n{outcome.error or outcome.stacks}".rstrip())
         return outcome.value

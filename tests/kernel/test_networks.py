@@ -257,6 +257,9 @@ def test_a_frozen_node_stands_still_until_it_is_thawed(network: Network) -> None
 
     one.freeze()
     frozen = two.run(heard, "one", 0.3)
+    for what in (["true"], int):
+        with pytest.raises(SetupError, match=r"cannot enter the node on one\. It is frozen; thaw\(\) it first"):
+            one.run(what)
     one.thaw()
 
     assert frozen == "TimeoutError"
@@ -330,6 +333,8 @@ def test_a_narrow_network_is_slow_for_much(network: Network) -> None:
 
     one.popen([sys.executable, "-S", "-c", code])
     assert 0 < two.run(seconds, "one") < 0.3
+    with pytest.raises(ValueError, match=r"rate\('fast'\): allowed is bytes"):
+        network.rate("fast")
     network.rate("500K")
     for node in (one, network.node("late")):
         node.popen([sys.executable, "-S", "-c", code])

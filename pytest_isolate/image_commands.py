@@ -6,12 +6,13 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pytest_isolate.building import bring_in, identity
 from pytest_isolate.errors import ImageError, IsolateError
-from pytest_isolate.images import names
+from pytest_isolate.images import names, registry
 from pytest_isolate.images.merged import Merged, differences
 from pytest_isolate.images.source import opened
 from pytest_isolate.images.store import Stack, Store
@@ -54,9 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     adding = command("import", _import, "keep and unpack an OCI image layout, or an archive of one or of docker save")
     adding.add_argument("path", metavar="PATH", help="a directory or a .tar file")
     adding.add_argument("name", metavar="NAME", nargs="?", help="its name from now on; that of PATH")
+    pull = command("pull", _pull, "fetch an image from a registry, by skopeo, keep and unpack it")
+    pull.add_argument("reference", metavar="REFERENCE", help="pinned by its digest: alpine@sha256:...")
+    pull.add_argument("name", metavar="NAME", nargs="?", help="its name from now on; the last word of REFERENCE")
     build = command("build", _build, "build or unpack images that are not in the store yet")
     build.add_argument("name", metavar="NAME", nargs="*", help="which; all")
-    for each in (adding, build):
+    for each in (adding, pull, build):
         each.add_argument("--max-size", metavar="SIZE", type=size, default=Most().size, help="of a layer's files; 20G")
         each.add_argument("--max-entries", metavar="N", type=count, default=Most().entries, help="of a layer; 1000000")
     check = command("verify", _verify, "compare every unpacked file with what was unpacked")
@@ -119,25 +123,38 @@ def _list(options: argparse.Namespace, store: Store) -> None:
         else:
             layers = [layer for each in stack.layers if (layer := store.layer(each))]
             total = size_text(sum(layer.size for layer in layers), 1)
-            _say(f"{name}: {len(layers)} layers, {total}, {stack.digest}")
-    _say(f"The store is {store.place}: {len(store.images())} images, {len(store.layers())} layers.")
+            _say(f"{name}: {_layers(len(layers))}, {total}, {stack.digest}")
+    _say(f"The store is {store.place}: {len(store.images())} images, {_layers(len(store.layers()))}.")
 
 
 def _import(options: argparse.Namespace, store: Store) -> None:
     path = os.path.abspath(options.path)
     name = options.name or os.path.basename(path).removesuffix(".tar")
-    target = Path(_folder(options), name)
-    if os.path.lexists(target):
-        raise ImageError(name, f"{target} is there already; remove it first, or give another name.")
     with opened(path) as (source, _):
         place = source.path
-    target.parent.mkdir(exist_ok=True)
-    try:
+    with _added(options, store, name) as target:
         if os.path.isdir(place):
             shutil.copytree(place, target)
         else:
             target.mkdir()
             shutil.copy(place, target)
+
+
+def _pull(options: argparse.Namespace, store: Store) -> None:
+    given = registry.Reference.read(options.reference)
+    with _added(options, store, options.name or given.name) as target:
+        registry.copy(given, str(target))
+
+
+@contextmanager
+def _added(options: argparse.Namespace, store: Store, name: str) -> Iterator[Path]:
+    """A new folder of images, to be filled within the block; unpacked then, and gone if anything fails."""
+    target = Path(_folder(options), name)
+    if os.path.lexists(target):
+        raise ImageError(name, f"{target} is there already; remove it first, or give another name.")
+    target.parent.mkdir(exist_ok=True)
+    try:
+        yield target
         _install(options, store, str(target))
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
@@ -165,7 +182,7 @@ def _install(options: argparse.Namespace, store: Store, path: str) -> None:
     for layer in layers:
         for what, number in layer.left_out:
             _say(f"{name}: layer {layer.diff_id[7:19]}: left out {number} {what}")
-    _say(f"{name}: {len(layers)} layers, {size_text(sum(layer.size for layer in layers), 1)}, {stack.digest}")
+    _say(f"{name}: {_layers(len(layers))}, {size_text(sum(layer.size for layer in layers), 1)}, {stack.digest}")
 
 
 def _verify(options: argparse.Namespace, store: Store) -> int:
@@ -212,7 +229,11 @@ def _still_there(stack: Stack, path: str) -> bool:
 
 def _swept(store: Store) -> str:
     gone = store.sweep()
-    return f"removed {gone} {'layer' if gone == 1 else 'layers'} that no image needs, {len(store.layers())} remain."
+    return f"removed {_layers(gone)} that no image needs, {len(store.layers())} remain."
+
+
+def _layers(number: int) -> str:
+    return "1 layer" if number == 1 else f"{number} layers"
 
 
 def _diff(options: argparse.Namespace, store: Store) -> None:

@@ -69,8 +69,8 @@ def test_files_in_every_place_are_private_to_the_test(project: Any) -> None:
         assert not Path(place, "isolate-mark").exists()
 
 
-def test_a_writable_path_that_does_not_exist_is_named(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
+def test_a_writable_path_that_does_not_exist_is_named(project: Any) -> None:
+    project.pytester.makepyfile(
         """
         import pytest
 
@@ -86,11 +86,11 @@ def test_a_writable_path_that_does_not_exist_is_named(pytester: pytest.Pytester)
         """
     )
 
-    result = pytester.runpytest()
+    result = project.run()
 
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines([f"writable cannot be enforced here: {pytester.path}/never does not exist: ENOENT*"])
-    assert (pytester.path / "later" / "file").exists()
+    result.stdout.fnmatch_lines([f"writable cannot be enforced here: {project.path}/never does not exist: ENOENT*"])
+    assert (project.path / "later" / "file").exists()
 
 
 def test_what_a_writable_path_gets_stays(project: Any) -> None:

@@ -86,6 +86,50 @@ def test_an_image_that_is_refused_is_not_imported(folder: Path, images: Images) 
     assert "more than 2 entries" in images("import", "large", "--max-entries", "2", status=1)
 
 
+def test_an_image_is_pulled_by_skopeo_and_by_its_digest(
+    folder: Path, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = f"sha256:{'1' * 64}"
+    layout(folder / "remote", BASE)
+    fake_skopeo(folder, monkeypatch, f'cp -r {folder}/remote "${{3#oci:}}" && echo "$@" >{folder}/asked')
+
+    pulled = images("pull", f"registry:5000/team/base:1.0@{digest}")
+
+    target = folder / "fixtures_images/base"
+    assert (folder / "asked").read_text() == f"copy docker://registry:5000/team/base@{digest} oci:{target}\n"
+    assert "base: 1 layer, " in pulled
+    assert "is there already" in images("pull", f"base@{digest}", status=1)
+    assert "other: is in the store already" in images("pull", f"docker://base@{digest}", "other")
+
+
+def test_what_is_not_pinned_is_not_pulled(folder: Path, images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_skopeo(folder, monkeypatch, "echo asked; exit 1")
+
+    for reference in ("localhost:5000/base:1.0", "localhost:5000/base", "localhost:5000/base:1.0@sha256:12"):
+        said = images("pull", reference, status=1)
+        assert f"image {reference}: is not pinned by a digest" in said
+        assert "write localhost:5000/base@sha256:..., which skopeo inspect" in said
+
+
+def test_a_pull_that_fails_leaves_nothing(folder: Path, images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned = f"base@sha256:{'1' * 64}"
+    fake_skopeo(folder, monkeypatch, 'mkdir "${3#oci:}"; exit 7')
+
+    assert f"image {pinned}: was not fetched: skopeo copy ended with status 7" in images("pull", pinned, status=1)
+    monkeypatch.setenv("PATH", str(folder))
+    (folder / "skopeo").unlink()
+    assert "skopeo is not installed; install the package skopeo" in images("pull", pinned, status=1)
+    assert os.listdir(folder / "fixtures_images") == []
+
+
+def fake_skopeo(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A program of that name, as no registry is to be had everywhere."""
+    program = folder / "skopeo"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
 def test_what_no_folder_holds_any_more_is_collected(folder: Path, images: Images) -> None:
     layout(folder / "fixtures_images/one", BASE)
     layout(folder / "fixtures_images/two", BASE, TOP)
@@ -108,5 +152,5 @@ def test_the_command_is_reached_by_the_packages_name() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest_isolate", "images", "--help"], stdout=subprocess.PIPE, text=True, check=True
     )
-    for command in ("list", "import", "build", "verify", "remove", "gc", "diff"):
+    for command in ("list", "import", "pull", "build", "verify", "remove", "gc", "diff"):
         assert f"\n    {command} " in done.stdout

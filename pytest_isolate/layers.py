@@ -41,7 +41,7 @@ _READERS: Mapping[str, Callable[[object, str], Fields]] = {
     "swap": _one("swap", values.size),
     "cpus": _cap("cpus", values.cores),
     "cpuset": _cap("cpuset", values.core_list),
-    "pids": _cap("pids", values.count),
+    "pids": _cap("pids", values.pids),
     "io": _io,
     "disk": _one("disk", values.memory_size),
     "timeout": _cap("timeout", values.seconds),

@@ -23,6 +23,8 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZES = 'bytes as an int, or a number with K, M, G or T (powers of 1024) as "50M" or "1.5G"'
 _SECONDS = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
 _LARGEST = (1 << 63) - 1  #: the kernel counts bytes in a signed 64-bit integer
+_CPUS_MAX = 1_000_000  #: far beyond any machine, and within what the kernel can count
+_PIDS_MAX = 1 << 22  #: PID_MAX_LIMIT of the kernel's linux/threads.h: pids.max takes no more
 _LAST_PORT = 65535
 _LONGEST = 10**9  #: seconds, some 30 years: a deadline is never so far off that a clock's arithmetic overflows
 
@@ -133,7 +135,7 @@ def _number(value: object) -> float | None:
 def cores(value: object) -> float:
     """A number of cores' worth of CPU time, as ``docker --cpus``."""
     number = _number(value)
-    if number is None or number < CPUS_MIN:
+    if number is None or not CPUS_MIN <= number <= _CPUS_MAX:
         raise ValueError(f"allowed is a number of cores of at least {CPUS_MIN}, such as 0.5 or 2.")
     return number
 
@@ -171,6 +173,14 @@ def count(value: object, least: int = 1) -> int:
         number = _integer(value)
     if number is None or number < least:
         raise ValueError(f"allowed is a whole number of at least {least}.")
+    return number
+
+
+def pids(value: object) -> int:
+    """A number of processes and threads, as ``docker --pids-limit``."""
+    number = count(value)
+    if number > _PIDS_MAX:
+        raise ValueError(f"the kernel takes {_PIDS_MAX} at most, its largest process id; None is no cap.")
     return number
 
 

@@ -150,6 +150,12 @@ def test_pids_are_a_whole_number(written: object) -> None:
     assert parse("pids", written, "here") == {"pids": int(str(written))}
 
 
+def test_what_no_kernel_takes_is_refused() -> None:
+    assert parse("pids", 1 << 22, "here") == {"pids": 1 << 22}
+    assert "the kernel takes 4194304 at most" in problem("pids", (1 << 22) + 1)
+    assert "allowed is a number of cores" in problem("cpus", 10**30)
+
+
 @pytest.mark.parametrize("written", [0, -1, 1.5, "1.5", "", "many", True, [3]])
 def test_pids_of_less_than_one_or_none_at_all_are_refused(written: object) -> None:
     assert "allowed is a whole number of at least 1." in problem("pids", written)

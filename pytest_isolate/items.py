@@ -2,14 +2,13 @@
 
 What happens to one test, in order:
 
-1. Fixtures of class, module, package and session scope are set up here, as part of the set-up phase of the first test
-   that asks for them, so that they exist once and the sandbox sees them by copy-on-write.
+1. Fixtures of class, module, package and session scope (:mod:`pytest_isolate.wider`) are set up here, as part of the
+   set-up phase of the first test that asks for them, so that they exist once and the sandbox sees them by
+   copy-on-write.
 2. The keeper forks; the child runs the item's own protocol (:mod:`pytest_isolate.inside`) and sends its reports as
-plain
-   data.
+   plain data.
 3. Here the reports are rebuilt (:mod:`pytest_isolate.verdict`) and logged, and what no later test needs is torn down,
-as
-   part of this test's tear-down phase.
+   as part of this test's tear-down phase.
 
 The item stays on pytest's set-up stack from 1 to 3, as it does in a plain run.
 """
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_isolate import inside, keepsakes, measuring, neighbours, options, plugins, reports, verdict
+from pytest_isolate import inside, keepsakes, measuring, neighbours, options, plugins, reports, verdict, wider
 from pytest_isolate.cgroups.names import session_name
 from pytest_isolate.errors import IsolateError, SetupError, SpecError, UnsupportedError
 from pytest_isolate.listeners import COOKIE
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 #: Key of an xdist worker's ``workerinput``: the name of the session's cgroup.
 SESSION_INPUT = "isolate_session"
 
-_SKIPPING = ("skip", "skipif", "xfail")  #: marks that pytest looks at in the set-up
 _NOT_RUN = (pytest.skip.Exception, pytest.xfail.Exception)
 
 
@@ -193,7 +191,7 @@ class Isolation:
         Of the phase's hooks only pytest's own run; see :mod:`pytest_isolate.plugins`. Where all has been set up by a
         test before, and stays, only those are run that tell of what went wrong in this process meanwhile.
         """
-        if lack is None and _stands(item) and _stays(item, nextitem):
+        if lack is None and wider.stands(item) and wider.stays(item, nextitem):
             return reports.call_of(
                 "setup", plugins.own_hook(self._config, "pytest_runtest_setup", watching=True), item=item
             )
@@ -208,8 +206,8 @@ class Isolation:
                 getattr(type(item), "_testcase", item) is None
             ):  # pytest before 8.2 binds setUpClass to an instance that it keeps here
                 item._testcase = item.parent.obj(item.name)  # type: ignore[attr-defined, union-attr]
-            for name in _wider_fixtures(item):
-                item._request.getfixturevalue(name)  # type: ignore[attr-defined]
+            for fixture in wider.fixtures(item):
+                wider.set_up(item, fixture)
 
         item.setup = setup  # type: ignore[method-assign]
         item.teardown = lambda: None  # type: ignore[method-assign]  # of the set-up that is done inside
@@ -285,7 +283,7 @@ class Isolation:
             setattr(item.session, name, value)
         if came.interrupt is not None:
             raise came.interrupt
-        if teardown is None or not _stays(item, nextitem):
+        if teardown is None or not wider.stays(item, nextitem):
             self._settle(item)
             report = self._wider_teardown(item, nextitem)
             teardown = report if teardown is None else verdict.joined(teardown, report)
@@ -303,53 +301,3 @@ class Isolation:
             return {}
         out, err = capture.read_global_capture()
         return {"stdout": out, "stderr": err}
-
-
-def _stands(item: pytest.Item) -> bool:
-    """Whether all that the item needs out here has been set up by a test before, and nothing may keep it from running.
-
-    Private: ``FixtureDef.cached_result``, the same in 8.0, 9.0, 9.2.
-    """
-    if pytest.version_tuple < (8, 4):
-        # 8.0 schedules the tear-down of a fixture anew for each test that finds it made, unless that test's request has
-        # it already: it would be torn down inside. Seen with 8.0.0, and not with 8.4; those between were not tried.
-        return False
-    if [*item.session._setupstate.stack] != item.listchain()[:-1] or any(name in item.keywords for name in _SKIPPING):
-        return False
-    given = getattr(getattr(item, "callspec", None), "params", {})  # another parameter is another value
-    for name in _wider_fixtures(item):
-        result = item._fixtureinfo.name2fixturedefs[name][-1].cached_result  # type: ignore[attr-defined]
-        if name in given or result is None or result[2] is not None:
-            return False
-    return True
-
-
-def _stays(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
-    """Whether all that is set up out here is needed by ``nextitem``, too."""
-    session = item.session
-    stack = [*session._setupstate.stack]
-    stopping = session.shouldfail or session.shouldstop
-    return nextitem is not None and not stopping and nextitem.listchain()[: len(stack)] == stack
-
-
-def _wider_fixtures(item: pytest.Item) -> list[str]:
-    """Names of the fixtures wider than a function that the item asks for, in the order in which pytest sets them up.
-
-    Private: ``Item._fixtureinfo`` and ``CallSpec2._arg2scope``, the same in 8.0, 9.0, 9.2; doctests have the former
-    too.
-    """
-    info = getattr(item, "_fixtureinfo", None)
-    if info is None:  # an item of another plugin, without fixtures
-        return []
-    given = getattr(getattr(item, "callspec", None), "_arg2scope", {})
-    in_class = item.getparent(pytest.Class) is not None
-    names = []
-    for name in item.fixturenames:  # type: ignore[attr-defined]
-        definitions = info.name2fixturedefs.get(name)
-        if not definitions:
-            continue
-        scope = given[name].value if name in given else definitions[-1].scope
-        # A class-scoped fixture of a test outside any class lives as long as the test.
-        if scope != "function" and (scope != "class" or in_class):
-            names.append(name)
-    return names

@@ -57,6 +57,53 @@ def test_a_session_fixture_is_made_once_and_outside_and_those_of_a_test_inside(p
     ]  # fmt: skip
 
 
+@pytest.mark.skipif(pytest.version_tuple < (8, 4), reason="would be torn down inside: see docs/parity.md")
+def test_a_session_fixture_that_one_of_a_test_overrides_is_made_once_and_outside(project: Project) -> None:
+    project.write(
+        fixture_log=LOG,
+        conftest="""
+        import pytest
+        from fixture_log import noted
+        deep = noted("deep", "session")
+
+        @pytest.fixture(scope="session")
+        def server(deep):
+            from fixture_log import log, where
+            log(f"server up {where()}")
+            yield ["server"]
+            log(f"server down {where()}")
+
+        other = noted("other", "module")
+
+        @pytest.fixture
+        def client(other): return ["client"]
+        """,
+        test_it="""
+        import pytest
+        @pytest.fixture
+        def server(server): return [*server, "of the module"]
+        @pytest.fixture
+        def client(client): return [*client, "of the module"]
+
+        def test_1(server, client): assert server == ["server", "of the module"]
+        def test_2(server, client): assert client == ["client", "of the module"]
+
+        class TestOverridingTwice:
+            @pytest.fixture
+            def server(self, server): return [*server, "of the class"]
+            def test_3(self, server): assert server == ["server", "of the module", "of the class"]
+
+        @pytest.mark.parametrize("server", [1, 2])
+        def test_4(server): assert server in (1, 2)
+        """,
+    )
+    seen = logged(project, "--isolate-all")
+
+    assert sorted(seen[:3]) == ["deep up outside", "other up outside", "server up outside"]
+    assert sorted(seen[3:]) == ["deep down outside", "other down outside", "server down outside"]
+    project.run("--isolate-all").assert_outcomes(passed=5)
+
+
 def test_fixtures_of_all_scopes_come_and_go_in_the_order_of_a_plain_run(project: Project) -> None:
     project.write(
         fixture_log=LOG,

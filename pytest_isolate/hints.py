@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Sequence
 
 from pytest_isolate.spec import Spec
 from pytest_isolate.values import size_text
@@ -20,11 +21,21 @@ _NO_WAY_OUT = (
     "Name or service not known",
     "Could not resolve host",
 )
+#: What ends a wait for a thread: the sandbox's time-out, the test's own, that of a queue.
+_WAITED_IN_VAIN = ("exceeded timeout=", "TimeoutError", "queue.Empty")
 
 
-def hints(spec: Spec, text: str) -> list[str]:
-    """Sentences on the keys of ``spec`` that may have caused what ``text``, a traceback or output, tells of."""
+def hints(spec: Spec, text: str, threads: Sequence[str] = ()) -> list[str]:
+    """Sentences on what in the sandbox may have caused what ``text``, a traceback or output, tells of.
+
+    :param threads: names of those that pytest's process had beside the one that forked.
+    """
     found = []
+    if threads and _names(_WAITED_IN_VAIN, text):
+        found.append(
+            f"A sandbox has no threads of pytest's own process (here {', '.join(threads)}), only a copy of their "
+            "objects. If the test waits for one, start it in a function-scoped fixture, or mark the test no_isolate."
+        )
     if _names(_FULL, text):
         cap = size_text(spec.limits.disk)
         found.append(f'disk="{cap}" is all that the test may write; if that was full, a larger disk=... helps.')

@@ -16,6 +16,7 @@ The item stays on pytest's set-up stack from 1 to 3, as it does in a plain run.
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
@@ -47,6 +48,7 @@ class Isolation:
         self._settings = config.stash[options.SETTINGS]
         self._worker: dict[str, Any] | None = getattr(config, "workerinput", None)
         self._pid = os.getpid()
+        self._threads = threading.enumerate()  # the main one, and execnet's
         self._measured = measuring.Measured()
         self._left: int | None = None  # isolated tests to come
         self._messenger = inside.Messenger(config)
@@ -255,7 +257,8 @@ class Isolation:
     def _received(self, item: pytest.Item, outcome: Outcome) -> verdict.Received:
         """What came out, completed by how the run ended; tells the hook and passes warnings on."""
         came = verdict.received(item, outcome, self._measured, controlled=self._worker is not None)
-        verdict.conclude(item, came, outcome, self._unread_output())
+        threads = [thread.name for thread in threading.enumerate() if thread not in self._threads]
+        verdict.conclude(item, came, outcome, unread=self._unread_output(), threads=threads)
         if hasattr(item.ihook, "pytest_isolate_outcome"):
             item.ihook.pytest_isolate_outcome(item=item, outcome=outcome)
         for lost in outcome.lost:

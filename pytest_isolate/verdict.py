@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from warnings import WarningMessage
@@ -66,10 +67,13 @@ def received(item: pytest.Item, outcome: Outcome, measured: Measured, *, control
     return came
 
 
-def conclude(item: pytest.Item, came: Received, outcome: Outcome, unread: dict[str, str]) -> None:
+def conclude(
+    item: pytest.Item, came: Received, outcome: Outcome, *, unread: dict[str, str], threads: Sequence[str]
+) -> None:
     """Complete the reports by how the run ended.
 
     :param unread: by stream, what was captured and is in no report yet.
+    :param threads: names of this process's threads that fixtures or modules have started, and no sandbox has.
     """
     failure = outcome.failure()
     if came.broken and failure is None:
@@ -79,7 +83,7 @@ def conclude(item: pytest.Item, came: Received, outcome: Outcome, unread: dict[s
     elif (teardown := came.last("teardown")) is not None:
         for stream, text in unread.items():  # of a process that was still writing
             reports.add_section(teardown, f"Captured {stream} teardown", text)
-    _add_details(came, outcome)
+    _add_details(came, outcome, threads)
 
 
 def _take(item: pytest.Item, came: Received, measured: Measured, message: Any, *, controlled: bool) -> None:
@@ -158,7 +162,7 @@ def _rest_of(setup: pytest.TestReport, outcome: Outcome) -> tuple[float, float, 
     return duration, setup.stop, setup.stop + duration
 
 
-def _add_details(came: Received, outcome: Outcome) -> None:
+def _add_details(came: Received, outcome: Outcome, threads: Sequence[str]) -> None:
     call = came.last("call") or came.last("setup")
     if call is None:
         return
@@ -171,7 +175,8 @@ def _add_details(came: Received, outcome: Outcome) -> None:
     for report in came.reports:
         if report.failed:
             told = "\n".join([report.longreprtext, *(text for _, text in report.sections)])
-            reports.add_section(report, "The sandbox as a possible cause", "\n".join(hints(outcome.spec, told)))
+            causes = hints(outcome.spec, told, threads)
+            reports.add_section(report, "The sandbox as a possible cause", "\n".join(causes))
 
 
 def joined(inside_report: pytest.TestReport, outside: pytest.TestReport) -> pytest.TestReport:

@@ -219,6 +219,44 @@ def test_a_failure_that_the_sandbox_may_have_caused_names_the_key(project: Any) 
     assert result.stdout.str().count("possible cause") == 2
 
 
+@pytest.mark.needs("sandbox")
+@pytest.mark.parametrize("options", [(), ("-n1",)])
+def test_a_wait_for_a_thread_of_a_wider_fixture_names_that_thread(project: Any, options: tuple[str, ...]) -> None:
+    project.pytester.makepyfile(
+        """
+        import queue, threading
+        import pytest
+
+        @pytest.fixture(scope="module")
+        def echo():
+            asked, told = queue.Queue(), queue.Queue()
+            thread = threading.Thread(target=lambda: [told.put(x) for x in iter(asked.get, None)], name="echoes")
+            thread.start()
+            yield lambda x: (asked.put(x), told.get(timeout=0.1))
+            asked.put(None)
+            thread.join()
+
+        @pytest.mark.isolate
+        def test_waits_for_its_own():
+            queue.Queue().get(timeout=0.1)
+
+        @pytest.mark.isolate
+        def test_waits(echo):
+            echo(1)
+
+        @pytest.mark.isolate
+        def test_has_a_failure_of_its_own(echo):
+            assert False
+        """
+    )
+
+    result = project.run(*options)
+
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines(["*possible cause*", "*no threads of pytest's own process (here echoes)*no_isolate."])
+    assert result.stdout.str().count("possible cause") == 1
+
+
 @pytest.mark.needs("sandbox", "cpuset")
 def test_a_cpuset_of_core_0_leaves_one_core(project: Any) -> None:
     project.pytester.makepyfile(

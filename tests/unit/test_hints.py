@@ -55,3 +55,12 @@ def test_a_unix_socket_that_refuses_names_writable(text: str) -> None:
 
 def test_other_failures_name_nothing() -> None:
     assert hints(Spec(), "assert 1 == 2") == []
+
+
+@pytest.mark.parametrize("text", ["exceeded timeout=8 s (in the call)", "_queue.Empty\nE queue.Empty", "TimeoutError"])
+def test_a_wait_in_vain_names_the_threads_that_are_not_in_the_sandbox(text: str) -> None:
+    (hint,) = hints(Spec(), text, ["reader", "observer"])
+
+    assert hint.startswith("A sandbox has no threads of pytest's own process (here reader, observer)")
+    assert hints(Spec(), text) == []
+    assert hints(Spec(), "AssertionError", ["reader"]) == []

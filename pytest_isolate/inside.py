@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 from _pytest.runner import runtestprotocol  # no public way runs the three phases of an item; the same in 8.0, 9.0, 9.2
 
-from pytest_isolate import measuring, neighbours, plugins, reports, testing
+from pytest_isolate import frames, measuring, neighbours, plugins, reports, testing
 
 if TYPE_CHECKING:
     from pytest_isolate.guest import Line
@@ -63,7 +63,7 @@ def run(
         send(("exit", [str(end.msg), end.returncode]))
     except KeyboardInterrupt as end:
         _finish(item)
-        send(("interrupt", [str(argument) for argument in end.args]))
+        send(("interrupt", [[str(argument) for argument in end.args], frames.places(end)]))
     except BaseException:  # noqa: BLE001 - a plugin's hook broke; the parent tells
         send(("broken", traceback.format_exc()))
     for name, old in zip(("shouldstop", "shouldfail"), before, strict=True):

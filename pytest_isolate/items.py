@@ -28,7 +28,7 @@ from pytest_isolate import inside, keepsakes, measuring, neighbours, options, pl
 from pytest_isolate.cgroups.names import session_name
 from pytest_isolate.errors import IsolateError, SetupError, SpecError, UnsupportedError
 from pytest_isolate.listeners import COOKIE
-from pytest_isolate.session import Keeper
+from pytest_isolate.session import Interrupted, Keeper
 
 if TYPE_CHECKING:
     from pytest_isolate.outcome import Outcome
@@ -244,7 +244,10 @@ class Isolation:
             faulthandler.cancel_dump_traceback_later()  # would show this process waiting; the child starts it anew
         body = partial(body, coverage=self._measured.before_fork(), messenger=self._messenger)
         keep = keepsakes.base_of_tmp_path(item)
-        return self.keeper().run(spec, body, ahead=ahead, keep=keep, more=self._remaining(item))
+        try:
+            return self.keeper().run(spec, body, ahead=ahead, keep=keep, more=self._remaining(item))
+        except Interrupted as end:  # raised again when what came of it has been reported
+            return end.outcome
 
     def _remaining(self, item: pytest.Item) -> int:
         """About how many isolated tests are still to run in this process, with this one."""

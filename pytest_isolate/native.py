@@ -86,7 +86,7 @@ class Forker:
 
     def __init__(self) -> None:
         """:raises SetupError: if there is no memory for that page."""
-        self._pidfd = _ffi.new("int *", -1)
+        self._pid, self._pidfd = -1, _ffi.new("int *", -1)
         self._watch = _ffi.new("struct isolate_watch *")
         self._mask = _ffi.new("char[]", _lib.isolate_mask_size())
         self._trouble = _lib.isolate_shared_trouble()
@@ -130,12 +130,16 @@ class Forker:
         # and ignored: Ctrl-C would be lost. So it is raised here, before the fork or after it.
         _lib.isolate_block_signals(self._mask)
         try:
-            pid = _lib.isolate_fork(data, self._watch, self._mask, self._pidfd, self._trouble)
+            self._pid = _lib.isolate_fork(data, self._watch, self._mask, self._pidfd, self._trouble)
         finally:
             _lib.isolate_restore_signals(self._mask)
-        if pid < 0:
+        if self._pid < 0:
             raise SetupError(_STEPS[self._trouble.step], "", self._trouble.error)
-        return pid, Fd(self._pidfd[0])
+        return self._pid, Fd(self._pidfd[0])
+
+    def child(self) -> tuple[int, Fd] | None:
+        """What :meth:`fork` was about to return when a KeyboardInterrupt came; None if that came before the fork."""
+        return None if self._pidfd[0] < 0 else (self._pid, Fd(self._pidfd[0]))
 
     def seconds(self) -> float:
         """How long the last fork took, without what came before and after."""

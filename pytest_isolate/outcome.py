@@ -58,6 +58,7 @@ class Outcome:
     signal: int | None = None
     complete: bool = False
     timed_out: bool = False
+    interrupted: bool = False  #: by Ctrl-C: it ended early, or had its patience and was killed
     oom_kills: int = 0  #: processes of the sandbox that the kernel killed over its memory cap
     pids_denied: int = 0  #: forks refused over its pids cap
     messages: tuple[object, ...] = ()

@@ -32,7 +32,15 @@ from pytest_isolate.watch import Run
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11; installed wherever types are checked
 
-__all__ = ["Keeper", "Line"]
+__all__ = ["Interrupted", "Keeper", "Line"]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, while a run went on that has been ended; :attr:`outcome` is what came of it."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__()
+        self.outcome = outcome
 
 
 class Keeper:
@@ -125,7 +133,8 @@ class Keeper:
         :param more: how many runs are likely to follow, for what pays only in the long run.
         :raises UnsupportedError: the host can't enforce ``spec``.
         :raises SetupError: the sandbox could not be built, or it broke while the test ran.
-        :raises KeyboardInterrupt: after the sandbox was killed.
+        :raises Interrupted: by Ctrl-C; the run has been interrupted, too, and was killed if it went on.
+        :raises KeyboardInterrupt: by a second Ctrl-C; the sandbox has been killed.
         """
         self.sandboxes.check(spec)
         self._heap.gather(more)
@@ -148,7 +157,10 @@ class Keeper:
                 run.kill()
                 os.close(run.channel)
                 os.close(run.bell)
-            return self._outcome(held, run, keep)
+            outcome = self._outcome(held, run, keep)
+            if outcome.interrupted:
+                raise Interrupted(outcome)
+            return outcome
         finally:
             self._forker.reap()
 
@@ -187,8 +199,13 @@ class Keeper:
         )
         try:
             with logs.held():
-                started = time.monotonic()
-                pid, pidfd = self._forker.fork(plan, entry, bell=bell, timeout=spec.limits.timeout)
+                started, interrupt = time.monotonic(), None
+                try:
+                    pid, pidfd = self._forker.fork(plan, entry, bell=bell, timeout=spec.limits.timeout)
+                except KeyboardInterrupt as error:
+                    if (child := self._forker.child()) is None:
+                        raise
+                    (pid, pidfd), interrupt = child, error
         except BaseException:
             for end in ends:
                 os.close(end)
@@ -216,6 +233,7 @@ class Keeper:
             groups=self.sandboxes.tree,
             timeout=spec.limits.timeout,
             started=started,
+            interrupt=interrupt,
         )
 
     def _secrets(self, doors: Sequence[Door]) -> tuple[Fd, ...]:
@@ -227,7 +245,7 @@ class Keeper:
     def _outcome(self, held: Held, run: Run, keep: str | None) -> Outcome:
         sandbox = held.sandbox
         if trouble := self._forker.trouble() or run.refused:
-            raise trouble
+            raise run.interrupt or trouble
         if run.init_died:
             raise SetupError(
                 "keep the sandbox alive", f"PID 1, {sandbox.init_pid} outside", 0, "It was killed from outside."
@@ -252,6 +270,7 @@ class Keeper:
             signal=os.WTERMSIG(run.status) if os.WIFSIGNALED(run.status) else None,
             complete=run.complete and run.status == 0,
             timed_out=run.timed_out,
+            interrupted=run.interrupt is not None,
             oom_kills=figures.oom_kills,
             pids_denied=figures.pids_denied,
             messages=tuple(run.messages),

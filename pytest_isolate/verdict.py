@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from warnings import WarningMessage
 
 import pytest
 
-from pytest_isolate import neighbours, plugins, reports
+from pytest_isolate import frames, neighbours, plugins, reports
 from pytest_isolate.hints import hints
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def conclude(
     :param unread: by stream, what was captured and is in no report yet.
     :param threads: names of this process's threads that fixtures or modules have started, and no sandbox has.
     """
+    if outcome.interrupted and came.interrupt is None:
+        came.interrupt = _interrupt(item, (), frames.places_of_dump(outcome.stacks))
     failure = outcome.failure()
     if came.broken and failure is None:
         failure = "the test was run, but not all of its result came out; see below"
@@ -101,13 +103,20 @@ def _take(item: pytest.Item, came: Received, measured: Measured, message: Any, *
         case "exit":
             came.interrupt = pytest.exit.Exception(str(data[0]), None if data[1] is None else int(data[1]))
         case "interrupt":
-            came.interrupt = KeyboardInterrupt(*map(str, data or [f"in {item.nodeid}"]))
+            arguments, places = data
+            came.interrupt = _interrupt(item, arguments, places)
         case "shouldstop" | "shouldfail":
             came.stops.append((kind, data if isinstance(data, bool) else str(data)))
         case "broken":
             came.broken += str(data)
         case _:
             _record(item, kind, data)
+
+
+def _interrupt(item: pytest.Item, arguments: Iterable[object], places: Iterable[frames.Place]) -> KeyboardInterrupt:
+    """Ctrl-C, as if it had come in the test: pytest shows the place where the traceback ends."""
+    way = frames.traceback_of((str(path), int(line), str(name)) for path, line, name in places)
+    return KeyboardInterrupt(*map(str, arguments or [f"in {item.nodeid}"])).with_traceback(way)
 
 
 def _record(item: pytest.Item, kind: str, data: Any) -> None:

@@ -22,6 +22,7 @@ from pytest_isolate.terminal import Terminal
 
 _PIECE = 1 << 16  # what a pipe holds (pipe(7))
 _STACKS_SECONDS = 1.0  # patience for faulthandler's dump; it takes milliseconds
+_INTERRUPT_SECONDS = 3.0  # for a test that was interrupted to tear down; another Ctrl-C ends it at once
 _POLL_MOST = 1e9  # milliseconds, not quite the largest number that poll(2) takes; then it is called again
 _STACKS_BYTES = 1 << 20  # of a dump that is kept
 
@@ -65,6 +66,7 @@ class Run:
     error: str = ""  #: traceback of a payload that raised
     refused: SetupError | None = None  #: the sandbox could not be completed from inside
     timed_out: bool = False
+    interrupt: KeyboardInterrupt | None = None  #: that came while it ran
     init_died: bool = False
     killed: bool = False  #: by us
     processes: tuple[str, ...] = ()
@@ -73,9 +75,18 @@ class Run:
     _rings: wire.Reader = field(default_factory=wire.Reader)
 
     def wait(self) -> None:
-        """Until the child has ended, by itself or at its deadline; then all that it sent has been taken."""
+        """Until the child has ended, by itself or at its deadline; then all that it sent has been taken.
+
+        :raises KeyboardInterrupt: the second one, or it came while the child was reaped.
+        """
         try:
-            self._watch()
+            if self.interrupt is None:
+                try:
+                    self._watch()
+                except KeyboardInterrupt as interrupt:
+                    self.interrupt = interrupt
+            if self.interrupt is not None:
+                self._pass_on(self.interrupt)
         finally:
             if self.terminal is not None:
                 self.terminal.give_back()
@@ -100,6 +111,17 @@ class Run:
                 elif fd == self.bell:
                     poll.register(self.channel, select.POLLIN)  # who has rung once may go on
         self._drain()
+
+    def _pass_on(self, interrupt: KeyboardInterrupt) -> None:
+        """Interrupt the test, as a terminal does in a plain run: it tells where it was, and tears down."""
+        if self.status is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended; it is another user by now
+                os.killpg(self.pid, signal.SIGINT)  # it leads a group of its own
+            self.timeout = time.monotonic() - self.started + _INTERRUPT_SECONDS
+        try:
+            self._watch()
+        except ChildProcessError:  # reaped already, and the interrupt came before the note of its result
+            raise interrupt from None
 
     def kill(self) -> None:
         """End the child and everything in its sandbox, and wait for the child. Harmless if it has ended."""

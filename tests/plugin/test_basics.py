@@ -110,17 +110,34 @@ def test_ctrl_c_raised_in_a_test_ends_the_run(project: Project) -> None:
     assert (project.path / "torn_down").exists()
 
 
-def test_ctrl_c_pressed_during_a_test_ends_the_run(project: Project) -> None:
+@pytest.mark.parametrize(
+    ("handler", "presses", "place"),
+    [
+        pytest.param(
+            "default_int_handler", 1, "test_it.py:10: KeyboardInterrupt: in test_it.py::test_1", id="interrupted"
+        ),
+        pytest.param("SIG_IGN", 1, "test_it.py:10: KeyboardInterrupt: in test_it.py::test_1", id="going on"),
+        pytest.param("SIG_IGN", 2, ": KeyboardInterrupt", id="going on, pressed twice"),
+    ],
+)
+def test_ctrl_c_pressed_during_a_test_ends_the_run_and_shows_where_it_was(
+    project: Project, handler: str, presses: int, place: str
+) -> None:
+    begun, torn_down = project.path / "begun", project.path / "torn_down"
     project.write(
         test_it=f"""
-        import pytest, time
-        @pytest.fixture(scope="session")
-        def wide():
-            with open({str(project.path / "begun")!r}, "w"): pass
-        def test_1(wide): time.sleep(30)
+        import pytest, signal, time
+        @pytest.fixture
+        def narrow():
+            yield
+            with open("torn_down", "w"): pass
+        @pytest.mark.isolate(writable=[{str(project.path)!r}])
+        def test_1(narrow):
+            signal.signal(signal.SIGINT, signal.{handler})
+            with open({str(begun)!r}, "w"): pass
+            time.sleep(30)
         """
     )
-    begun = project.path / "begun"
     process = project.pytester.popen(
         [sys.executable, "-m", "pytest", *project.options, "--isolate-all"],
         stdin=subprocess.DEVNULL,
@@ -130,11 +147,13 @@ def test_ctrl_c_pressed_during_a_test_ends_the_run(project: Project) -> None:
     deadline = time.monotonic() + 20
     while not begun.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.3)  # from the fixture to the wait for the test's end
-    process.send_signal(signal.SIGINT)
+    for _ in range(presses):
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=20)
     assert process.returncode == pytest.ExitCode.INTERRUPTED
-    assert b"KeyboardInterrupt" in output
+    assert place in output.decode()
+    assert torn_down.exists() == (handler == "default_int_handler")
 
 
 def test_a_test_can_stop_the_session(project: Project) -> None:

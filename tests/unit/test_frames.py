@@ -1,0 +1,51 @@
+"""Places of an exception as plain data, and tracebacks that show them."""
+
+from __future__ import annotations
+
+import faulthandler
+import tempfile
+import traceback
+
+import pytest
+
+from pytest_isolate import frames
+
+
+def fails() -> None:
+    raise LookupError
+
+
+def hidden() -> None:
+    __tracebackhide__ = True
+    fails()
+
+
+def test_a_traceback_leads_through_the_same_places_but_those_that_are_hidden() -> None:
+    with pytest.raises(LookupError) as caught:
+        hidden()
+
+    shown = traceback.extract_tb(frames.traceback_of(frames.places(caught.value)))
+
+    assert [(entry.name, entry.line) for entry in shown] == [
+        ("test_a_traceback_leads_through_the_same_places_but_those_that_are_hidden", "hidden()"),
+        ("fails", "raise LookupError"),
+    ]
+
+
+def test_no_places_make_no_traceback() -> None:
+    assert frames.traceback_of([]) is None
+    assert frames.places(LookupError()) == []
+
+
+def test_the_current_thread_of_a_dump_is_read_outermost_frame_first() -> None:
+    with tempfile.TemporaryFile("w+") as file:
+        faulthandler.dump_traceback(file)
+        file.seek(0)
+        dump = file.read()
+
+    _, _, name = frames.places_of_dump('Thread 0x01 (most recent call first):\n  File "x.py", line 1 in f\n\n' + dump)[
+        -1
+    ]
+
+    assert name == "test_the_current_thread_of_a_dump_is_read_outermost_frame_first"
+    assert frames.places_of_dump("") == []

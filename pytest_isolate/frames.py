@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Iterable, Iterator
 from types import FrameType, FunctionType, TracebackType
 
+from pytest_isolate import guest
+
 Place = tuple[str, int, str]  #: file, line, function
 
 _DUMPED = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
@@ -24,6 +26,26 @@ def places_of_dump(stacks: str) -> list[Place]:
     _, _, current = stacks.partition("Current thread")
     found = _DUMPED.findall(current.partition("\n\n")[0])
     return [(path, int(line), name) for path, line, name in reversed(found)]
+
+
+def shortened(stacks: str, machinery: Iterable[str]) -> str:
+    """What faulthandler dumped, without the frames that each test has outside of its own; they are counted.
+
+    :param machinery: folders of the code that runs tests.
+    """
+    lines = stacks.splitlines()
+    ours = re.compile(f'  File "{re.escape(guest.__file__)}", line .* in run')
+    found = [number for number, line in enumerate(lines) if ours.fullmatch(line)]
+    if not found:
+        return stacks  # the dump is of another process, or ends before: it has the 100 innermost frames
+    first = last = found[0]
+    outside = tuple(f'  File "{folder}/' for folder in machinery)
+    while lines[first - 1].startswith(outside):
+        first -= 1
+    while last + 1 < len(lines) and lines[last + 1].startswith("  File "):
+        last += 1
+    lines[first : last + 1] = [f"  ... {last + 1 - first} frames of pytest; --full-trace shows them"]
+    return "\n".join(lines)
 
 
 def traceback_of(found: Iterable[Place]) -> TracebackType | None:

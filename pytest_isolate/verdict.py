@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from warnings import WarningMessage
 
+import pluggy
 import pytest
 
 from pytest_isolate import frames, neighbours, plugins, reports
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from pytest_isolate.measuring import Measured
     from pytest_isolate.outcome import Outcome
     from pytest_isolate.reports import Phase
+
+_MACHINERY = [os.path.dirname(inspect.getfile(thing)) for thing in (pytest.Item, pluggy.PluginManager, reports)]
 
 
 @dataclass(kw_only=True)
@@ -154,7 +159,8 @@ def _failed(item: pytest.Item, came: Received, outcome: Outcome, failure: str, u
     for stream, captured in unread.items():
         reports.add_section(new, f"Captured {stream} {died_in}", captured)
     reports.add_section(new, "Error outside the test", came.broken)
-    reports.add_section(new, "Stacks (faulthandler)", outcome.stacks)
+    stacks = outcome.stacks if item.config.option.fulltrace else frames.shortened(outcome.stacks, _MACHINERY)
+    reports.add_section(new, "Stacks (faulthandler)", stacks)
     reports.add_section(new, "Processes alive at the time-out", "\n".join(outcome.processes))
     if old is None:
         came.reports.append(new)

@@ -53,7 +53,9 @@ def test_a_test_that_dies_is_a_failure_that_says_how_and_the_run_goes_on(project
         [f"*{sentence}*", "*Captured stdout call*", "last words", "*Captured stderr call*", "and on stderr"]
     )
     if way in ("SIGSEGV", "abort"):
-        result.stdout.fnmatch_lines(["*Stacks (faulthandler)*", "*in test_dies*"])
+        result.stdout.fnmatch_lines(
+            ["*Stacks (faulthandler)*", "*in test_dies*", "  ... * frames of pytest; --full-trace shows them"]
+        )
 
 
 def test_kill_minus_1_hits_nothing_outside(project: Any) -> None:

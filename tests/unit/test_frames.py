@@ -8,7 +8,7 @@ import traceback
 
 import pytest
 
-from pytest_isolate import frames
+from pytest_isolate import frames, guest
 
 
 def fails() -> None:
@@ -49,3 +49,27 @@ def test_the_current_thread_of_a_dump_is_read_outermost_frame_first() -> None:
 
     assert name == "test_the_current_thread_of_a_dump_is_read_outermost_frame_first"
     assert frames.places_of_dump("") == []
+
+
+def test_of_the_frames_outside_of_a_test_a_dump_has_the_number() -> None:
+    def frame(path: str, name: str) -> str:
+        return f'  File "{path}", line 1 in {name}'
+
+    own = [frame("/lib/queue.py", "get"), frame("/project/test_it.py", "test_it")]
+    outside = [frame("/lib/pytest/runner.py", "call"), frame(guest.__file__, "run"), frame("/bin/pytest", "<module>")]
+    head, thread = "Current thread 0x01 (most recent call first):", [frame("/lib/pytest/thread.py", "run")]
+    dump = "\n".join(
+        ["Thread 0x02 (most recent call first):", *thread, "", head, *own, *outside, "", "Extension modules: x"]
+    )
+
+    shown = frames.shortened(dump, ["/lib/pytest"])
+
+    assert shown.splitlines()[2:] == [
+        "",
+        head,
+        *own,
+        "  ... 3 frames of pytest; --full-trace shows them",
+        "",
+        "Extension modules: x",
+    ]
+    assert frames.shortened("Thread 0x02", ["/lib/pytest"]) == "Thread 0x02"

@@ -11,7 +11,7 @@ from pytest_isolate import guest
 
 Place = tuple[str, int, str]  #: file, line, function
 
-_DUMPED = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
+_DUMPED = re.compile(r'^  File "(.*)", line (\d{1,9}) in (.*)$', re.MULTILINE)
 
 
 def places(error: BaseException) -> list[Place]:
@@ -40,7 +40,7 @@ def shortened(stacks: str, machinery: Iterable[str]) -> str:
         return stacks  # the dump is of another process, or ends before: it has the 100 innermost frames
     first = last = found[0]
     outside = tuple(f'  File "{folder}/' for folder in machinery)
-    while lines[first - 1].startswith(outside):
+    while first and lines[first - 1].startswith(outside):
         first -= 1
     while last + 1 < len(lines) and lines[last + 1].startswith("  File "):
         last += 1

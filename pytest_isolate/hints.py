@@ -21,6 +21,7 @@ _NO_WAY_OUT = (
     "Name or service not known",
     "Could not resolve host",
 )
+_NAMED_THREADS = 5
 #: What ends a wait for a thread: the sandbox's time-out, the test's own, that of a queue.
 _WAITED_IN_VAIN = ("exceeded timeout=", "TimeoutError", "queue.Empty")
 
@@ -32,9 +33,10 @@ def hints(spec: Spec, text: str, threads: Sequence[str] = ()) -> list[str]:
     """
     found = []
     if threads and _names(_WAITED_IN_VAIN, text):
+        named = ", ".join(threads[:_NAMED_THREADS]) + (", ..." if len(threads) > _NAMED_THREADS else "")
         found.append(
-            f"A sandbox has no threads of pytest's own process (here {', '.join(threads)}), only a copy of their "
-            "objects. If the test waits for one, start it in a function-scoped fixture, or mark the test no_isolate."
+            f"A sandbox has no threads of pytest's own process (here {named}), only a copy of their objects. "
+            "If the test waits for one, start it in a function-scoped fixture, or mark the test no_isolate."
         )
     if _names(_FULL, text):
         cap = size_text(spec.limits.disk)

@@ -73,3 +73,11 @@ def test_of_the_frames_outside_of_a_test_a_dump_has_the_number() -> None:
         "Extension modules: x",
     ]
     assert frames.shortened("Thread 0x02", ["/lib/pytest"]) == "Thread 0x02"
+
+
+@pytest.mark.parametrize(
+    "forged", [f'  File "{guest.__file__}", line 1 in run', 'Current thread\n  File "x", line 99999999999 in f']
+)
+def test_a_dump_that_a_test_has_forged_is_no_error(forged: str) -> None:
+    assert "guest" not in frames.shortened(f'  File "/lib/pytest/x.py", line 1 in f\n{forged}', ["/lib/pytest"])
+    assert frames.places_of_dump(forged) == []

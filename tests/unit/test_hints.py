@@ -64,3 +64,4 @@ def test_a_wait_in_vain_names_the_threads_that_are_not_in_the_sandbox(text: str)
     assert hint.startswith("A sandbox has no threads of pytest's own process (here reader, observer)")
     assert hints(Spec(), text) == []
     assert hints(Spec(), "AssertionError", ["reader"]) == []
+    assert "(here 0, 1, 2, 3, 4, ...)" in hints(Spec(), text, [*"012345"])[0]

@@ -158,7 +158,8 @@ class Isolation:
                 return
             came = self._received(item, outcome)
             attempts += 1 + len(came.earlier)
-            if outcome.failure() is None or not came.failed() or not neighbours.reruns_left(item, attempts):
+            over = came.interrupt is not None or outcome.failure() is None or not came.failed()
+            if over or not neighbours.reruns_left(item, attempts):
                 break
             came.to_be_rerun()
             self._log_earlier(item, came)

@@ -315,7 +315,7 @@ class Sandboxes:
                 builder.clean_up_after(self.tree.cleanup, [self.host.scratch] if self.host.scratch else [])
 
 
-def _cannot_bind(path: str) -> UnsupportedError:
-    """Not told at collection, as a wider-scoped fixture may make it."""
-    reason = f"{path} does not exist: {errno.errorcode[errno.ENOENT]} ({os.strerror(errno.ENOENT)})"
-    return UnsupportedError("writable", reason, "Make it before the test, in a wider-scoped fixture at the latest.")
+def _cannot_bind(path: str) -> SetupError:
+    """Not told at collection, as a wider-scoped fixture may make it. No lack of the host's, which could be skipped."""
+    remedy = "Make it before the test, in a wider-scoped fixture at the latest."
+    return SetupError("bind through (writable=)", path, errno.ENOENT, remedy)

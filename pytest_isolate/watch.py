@@ -22,7 +22,7 @@ from pytest_isolate.terminal import Terminal
 
 _PIECE = 1 << 16  # what a pipe holds (pipe(7))
 _STACKS_SECONDS = 1.0  # patience for faulthandler's dump; it takes milliseconds
-_INTERRUPT_SECONDS = 3.0  # for a test that was interrupted to tear down; another Ctrl-C ends it at once
+_INTERRUPT_SECONDS = 1.5  # for the test to tear down, which most do in milliseconds; the whole run is to end within two
 _POLL_MOST = 1e9  # milliseconds, not quite the largest number that poll(2) takes; then it is called again
 _STACKS_BYTES = 1 << 20  # of a dump that is kept
 

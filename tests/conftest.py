@@ -34,10 +34,13 @@ _SKIPPED: pytest.StashKey[Counter[str]] = pytest.StashKey()
 #: Writes each report that pytest logs, and each warning, as one line of JSON.
 _RECORDER = """
 import json
+import os
 import pytest
 
+FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "records.jsonl")
+
 def note(**record):
-    with open("records.jsonl", "a") as file:
+    with open(FILE, "a") as file:
         file.write(json.dumps(record, default=str) + "\\n")
 
 @pytest.hookimpl(tryfirst=True)
@@ -190,6 +193,7 @@ class Project:
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester = pytester
         self.path = pytester.path
+        self.patience = 300  #: seconds that a run may take
         self.options: list[str] = [f"--isolate-cgroup={CGROUP}"] if CGROUP else []  #: what every run is given
         for plugin in _SLOW_TO_LOAD:
             self.options += ["-p", f"no:{plugin}"]
@@ -219,7 +223,9 @@ class Project:
         self.options += ["-p", "fake_keeper"]
 
     def run(self, *arguments: str) -> pytest.RunResult:
-        return self.pytester.runpytest_subprocess(*self.options, "-p", "no:cacheprovider", *arguments, timeout=300)
+        return self.pytester.runpytest_subprocess(
+            *self.options, "-p", "no:cacheprovider", *arguments, timeout=self.patience
+        )
 
     def isolated(self, *arguments: str) -> pytest.RunResult:
         return self.run("--isolate-all", *arguments)

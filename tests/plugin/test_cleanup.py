@@ -162,11 +162,20 @@ def test_a_killed_pytest_leaves_nothing_where_nobody_reaps_orphans() -> None:
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
+def children_of(pid: int, words: bytes) -> list[str]:
+    """Those with ``words`` on their command line; one may end while it is looked at."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(ProcessLookupError, FileNotFoundError):
+            if words in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+    return found
+
+
 def test_a_killed_pytest_leaves_no_bridge(project: Any) -> None:
     project.pytester.makepyfile(SLEEPER.replace("@pytest.mark.isolate", '@pytest.mark.isolate(network="bridge")'))
     with running(project) as process:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        brokers = [pid for pid in children if b"pytest_isolate.broker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        brokers = children_of(process.pid, b"pytest_isolate.broker")
         assert len(brokers) == 1
         process.kill()
         process.wait()

@@ -16,8 +16,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import IO
 
+from pytest_isolate import image_names
 from pytest_isolate.errors import ImageError
-from pytest_isolate.images import debian, names, recipe
+from pytest_isolate.images import debian, recipe
 from pytest_isolate.images.merged import is_whiteout
 from pytest_isolate.images.recipe import File, Step
 from pytest_isolate.images.root import root_of
@@ -54,7 +55,7 @@ def bring_in(path: str, store: Store, *, most: Most, tell: Tell) -> Stack:
     base = Stack(digest="", layers=(), env=(), sources=())
     if made.base is not None:
         folder = os.path.dirname(path)
-        if problem := names.problem(made.base, folder):
+        if problem := image_names.problem(made.base, folder):
             raise ImageError(path, f"base: {problem}")
         base = bring_in(os.path.join(folder, made.base), store, most=most, tell=tell)
     with Jail() as jail, store.shared():

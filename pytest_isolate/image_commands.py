@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from pytest_isolate import image_names
 from pytest_isolate.building import bring_in, identity
 from pytest_isolate.errors import ImageError, IsolateError
-from pytest_isolate.images import names, registry
+from pytest_isolate.images import registry
 from pytest_isolate.images.merged import Merged, differences
 from pytest_isolate.images.source import opened
 from pytest_isolate.images.store import Stack, Store
@@ -90,8 +91,8 @@ def _folder(options: argparse.Namespace) -> str:
 def _path(options: argparse.Namespace, name: str) -> str:
     """The folder of the image ``name``."""
     folder = _folder(options)
-    if name not in names.in_folder(folder):
-        raise ImageError(name, names.unknown(name, folder))
+    if name not in image_names.in_folder(folder):
+        raise ImageError(name, image_names.unknown(name, folder))
     return os.path.join(folder, name)
 
 
@@ -109,9 +110,9 @@ def _needed(store: Store, path: str) -> Stack:
 
 def _list(options: argparse.Namespace, store: Store) -> None:
     folder = _folder(options)
-    found = names.in_folder(folder)
+    found = image_names.in_folder(folder)
     if not found:
-        _say(names.unknown("", folder))
+        _say(image_names.unknown("", folder))
     for name in found:
         try:
             stack = _known(store, os.path.join(folder, name))
@@ -162,7 +163,7 @@ def _added(options: argparse.Namespace, store: Store, name: str) -> Iterator[Pat
 
 
 def _build(options: argparse.Namespace, store: Store) -> None:
-    for name in options.name or names.in_folder(_folder(options)):
+    for name in options.name or image_names.in_folder(_folder(options)):
         _install(options, store, _path(options, name))
 
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_isolate import image_names
 from pytest_isolate.errors import SpecError
-from pytest_isolate.images import names
 from pytest_isolate.layers import Layer, parse, parse_all
 from pytest_isolate.values import foreign_seconds, shown
 
@@ -88,7 +88,7 @@ class MarkerReader:
             return {}, ["it takes no arguments; write @pytest.mark.no_isolate."] if mark.args or mark.kwargs else []
         layer, errors = parse_all(mark.kwargs, "", str(self._rootpath))
         problems = [error.problem for error in errors]
-        if problem := names.problem(layer.get("image", {}).get("image"), self._images):
+        if problem := image_names.problem(layer.get("image", {}).get("image"), self._images):
             problems.append(problem)
         if mark.args:
             given, example = ", ".join(shown(value) for value in mark.args), _example(mark.args[0])

@@ -9,9 +9,8 @@ from typing import TypeVar, cast, get_args
 
 import pytest
 
-from pytest_isolate import values
+from pytest_isolate import image_names, values
 from pytest_isolate.errors import SpecError
-from pytest_isolate.images import names
 from pytest_isolate.keys import DEFAULT_KEYS, IMAGES, KEYS, flag
 from pytest_isolate.layers import Layer, parse
 from pytest_isolate.settings import Settings, Unsupported, honours_pytest_timeout, in_ini_file
@@ -90,7 +89,7 @@ class Reading:
             except SpecError as error:
                 self._problems.append(str(error))
                 continue
-            if problem := names.problem(layer[key].get("image"), self._images):
+            if problem := image_names.problem(layer[key].get("image"), self._images):
                 self._problems.append(str(SpecError(places[key], problem)))
         return layer
 

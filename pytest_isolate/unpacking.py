@@ -19,12 +19,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_isolate import native, scratch
+from pytest_isolate import image_names, native, scratch
 from pytest_isolate.builder import Builder
 from pytest_isolate.cgroups.names import session_name
 from pytest_isolate.errors import ImageError, SetupError, UnsupportedError
 from pytest_isolate.host import ESSENTIAL, Host, identity
-from pytest_isolate.images import names, recipe, untar
+from pytest_isolate.images import recipe, untar
 from pytest_isolate.images.root import Root, root_of
 from pytest_isolate.images.source import opened
 from pytest_isolate.images.store import Layer, Stack, Store, chain_ids
@@ -268,7 +268,7 @@ def root(path: str, host: Host, *, places: Iterable[str], writable: Sequence[str
     :raises ImageError: if it cannot be used.
     """
     name, folder = os.path.basename(path), os.path.dirname(path)
-    if problem := names.problem(name, folder):
+    if problem := image_names.problem(name, folder):
         raise ImageError(name, problem)
     store = Store()
     stack = store.image(recipe.digest(path)) if recipe.exists(path) else install(path, store)

@@ -115,8 +115,11 @@ class Run:
     def _pass_on(self, interrupt: KeyboardInterrupt) -> None:
         """Interrupt the test, as a terminal does in a plain run: it tells where it was, and tears down."""
         if self.status is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended; it is another user by now
-                os.killpg(self.pid, signal.SIGINT)  # it leads a group of its own
+            with contextlib.suppress(PermissionError):  # it is another user by now
+                try:
+                    os.killpg(self.pid, signal.SIGINT)  # it leads a group of its own
+                except ProcessLookupError:  # not yet, or it has ended
+                    os.kill(self.pid, signal.SIGINT)
             self.timeout = time.monotonic() - self.started + _INTERRUPT_SECONDS
         try:
             self._watch()

@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
+from pytest_isolate import image_names
 from pytest_isolate.errors import ImageError, UnsupportedError
-from pytest_isolate.images import names, stream
+from pytest_isolate.images import stream
 from pytest_isolate.images.merged import Merged, differences
 from pytest_isolate.images.source import Image, LayerBlob, opened
 from pytest_isolate.images.store import Layer, Stack, Store, chain_ids, default_place
@@ -344,16 +345,17 @@ def test_names_of_images_are_the_folders(tmp_path: Path) -> None:
     for name in ("busybox", "debian-slim", ".hidden", "__pycache__"):
         (tmp_path / name).mkdir()
     (tmp_path / "README.md").touch()
-    assert names.in_folder(str(tmp_path)) == ["busybox", "debian-slim"]
-    assert names.unknown("busibox", str(tmp_path)).endswith("there are busybox, debian-slim. Did you mean busybox?")
-    assert names.unknown("x", str(tmp_path / "none")) == f"there are no images in {tmp_path / 'none'}."
+    assert image_names.in_folder(str(tmp_path)) == ["busybox", "debian-slim"]
+    assert image_names.unknown("busibox", str(tmp_path)).endswith(
+        "there are busybox, debian-slim. Did you mean busybox?"
+    )
+    assert image_names.unknown("x", str(tmp_path / "none")) == f"there are no images in {tmp_path / 'none'}."
 
 
 def test_neither_the_package_nor_the_plugin_loads_image_code() -> None:
     script = (
         "import sys, pytest_isolate, pytest_isolate.pytest_plugin; "
-        "print(sorted(name for name in sys.modules if name.startswith('pytest_isolate.images.') "
-        "and name != 'pytest_isolate.images.names' "
+        "print(sorted(name for name in sys.modules if name.startswith('pytest_isolate.images') "
         "or name in ('tarfile', 'pyroute2', 'pytest_isolate.unpacking')))"
     )
     done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True)

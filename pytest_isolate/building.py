@@ -26,9 +26,10 @@ from pytest_isolate.images.source import opened
 from pytest_isolate.images.store import Stack, Store, chain_ids
 from pytest_isolate.images.stream import unpacked
 from pytest_isolate.images.untar import OPAQUE
+from pytest_isolate.jail import Jail
 from pytest_isolate.planning import plan_for
 from pytest_isolate.spec import Spec
-from pytest_isolate.unpacking import Jail, Most, Tell, install, install_layer
+from pytest_isolate.unpacking import Most, Tell, install, install_layer
 
 _PIECE = 1 << 18
 _OPAQUE = (OPAQUE, OPAQUE.replace("user.", "trusted.", 1))

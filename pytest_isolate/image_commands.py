@@ -17,8 +17,9 @@ from pytest_isolate.images import registry
 from pytest_isolate.images.merged import Merged, differences
 from pytest_isolate.images.source import opened
 from pytest_isolate.images.store import Stack, Store
+from pytest_isolate.jail import Jail
 from pytest_isolate.keys import IMAGES
-from pytest_isolate.unpacking import Jail, Most, verify
+from pytest_isolate.unpacking import Most, verify
 from pytest_isolate.values import count, size, size_text
 
 

@@ -12,11 +12,12 @@ from shutil import which
 
 import pytest
 
-from pytest_isolate import unpacking
+from pytest_isolate import jail as jails
 from pytest_isolate.errors import ImageError
 from pytest_isolate.images.merged import Merged
 from pytest_isolate.images.store import Layer, Store, remove_tree
-from pytest_isolate.unpacking import Jail, Most, install, verify
+from pytest_isolate.jail import Jail
+from pytest_isolate.unpacking import Most, install, verify
 from tests.layers import entry, layout, link, tar
 
 ROOT = os.geteuid() == 0
@@ -296,7 +297,7 @@ def test_a_layer_that_is_too_large_is_refused(store: Store) -> None:
 
 def test_a_header_that_is_too_large_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """tarfile reads a header whole, and the process may not grow that much."""
-    monkeypatch.setattr(unpacking, "_MEMORY", 32 << 20)
+    monkeypatch.setattr(jails, "_MEMORY", 32 << 20)
     info = tarfile.TarInfo("././@PaxHeader")
     info.type, info.size = tarfile.XHDTYPE, 64 << 20
     assert "a header after 0 entries is too large" in refused(store, info.tobuf() + bytes(65 << 20))

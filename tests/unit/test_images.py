@@ -356,7 +356,7 @@ def test_neither_the_package_nor_the_plugin_loads_image_code() -> None:
     script = (
         "import sys, pytest_isolate, pytest_isolate.pytest_plugin; "
         "print(sorted(name for name in sys.modules if name.startswith('pytest_isolate.images') "
-        "or name in ('tarfile', 'pyroute2', 'pytest_isolate.unpacking')))"
+        "or name in ('tarfile', 'pyroute2', 'pytest_isolate.jail', 'pytest_isolate.unpacking')))"
     )
     done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from pytest_isolate.spec import Spec
 from pytest_isolate.values import size_text
@@ -26,18 +26,15 @@ _NAMED_THREADS = 5
 _WAITED_IN_VAIN = ("exceeded timeout=", "TimeoutError", "queue.Empty")
 
 
-def hints(spec: Spec, text: str, threads: Sequence[str] = ()) -> list[str]:
+def hints(spec: Spec, text: str, threads: Mapping[str, str | None] | None = None) -> list[str]:
     """Sentences on what in the sandbox may have caused what ``text``, a traceback or output, tells of.
 
-    :param threads: names of those that pytest's process had beside the one that forked.
+    :param threads: names of those that pytest's process had beside the one that forked, each with the name of the
+        wider-scoped fixture that started it, if one did.
     """
     found = []
     if threads and _names(_WAITED_IN_VAIN, text):
-        named = ", ".join(threads[:_NAMED_THREADS]) + (", ..." if len(threads) > _NAMED_THREADS else "")
-        found.append(
-            f"A sandbox has no threads of pytest's own process (here {named}), only a copy of their objects. "
-            "If the test waits for one, start it in a function-scoped fixture, or mark the test no_isolate."
-        )
+        found.append(_no_threads(threads))
     if _names(_FULL, text):
         cap = size_text(spec.limits.disk)
         found.append(f'disk="{cap}" is all that the test may write; if that was full, a larger disk=... helps.')
@@ -56,6 +53,18 @@ def hints(spec: Spec, text: str, threads: Sequence[str] = ()) -> list[str]:
                 "is reached by host_ports=[PORT]."
             )
     return found
+
+
+def _no_threads(threads: Mapping[str, str | None]) -> str:
+    named = ", ".join([*threads][:_NAMED_THREADS]) + (", ..." if len(threads) > _NAMED_THREADS else "")
+    fixtures = sorted({fixture for fixture in threads.values() if fixture is not None})
+    way = "start it in a function-scoped fixture"
+    if fixtures:
+        way = f'"isolate_fixtures_inside = {" ".join(fixtures)}" in the ini file sets its fixture up in each sandbox'
+    return (
+        f"A sandbox has no threads of pytest's own process (here {named}), only a copy of their objects. "
+        f"If the test waits for one, {way}, or mark the test no_isolate."
+    )
 
 
 def _names(errors: tuple[str, ...], text: str) -> bool:

@@ -16,6 +16,7 @@ from pytest_isolate import frames, measuring, neighbours, plugins, reports, test
 
 if TYPE_CHECKING:
     from pytest_isolate.guest import Line
+    from pytest_isolate.placement import Placement
 
 Send = Callable[[object], None]
 
@@ -29,6 +30,7 @@ def run(
     attempts: int,
     send: Line,
     *,
+    placement: Placement,
     coverage: Any,
     messenger: Messenger,
 ) -> None:
@@ -36,10 +38,12 @@ def run(
 
     ``failure`` is what the set-up of its wider-scoped fixtures raised outside; it is raised anew where they would have
     been set up, so that it falls in the same place among the hooks of other plugins as in a plain run. ``attempts``:
-    how many there have been, in sandboxes that died. ``coverage`` is the measurement in progress, for
-    :func:`pytest_isolate.measuring.forwarded`. ``messenger`` has been registered.
+    how many there have been, in sandboxes that died. ``placement`` says which wider-scoped fixtures are set up here.
+    ``coverage`` is the measurement in progress, for :func:`pytest_isolate.measuring.forwarded`. ``messenger`` has been
+    registered.
     """
     session, config = item.session, item.config
+    placement.forget(item)
     _disown(item)
     neighbours.leave_controller(config)
     messenger.take_over(send)

@@ -16,7 +16,6 @@ The item stays on pytest's set-up stack from 1 to 3, as it does in a plain run.
 from __future__ import annotations
 
 import os
-import threading
 import warnings
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
@@ -28,6 +27,7 @@ from pytest_isolate import inside, keepsakes, measuring, neighbours, options, pl
 from pytest_isolate.cgroups.names import session_name
 from pytest_isolate.errors import IsolateError, SetupError, SpecError, UnsupportedError
 from pytest_isolate.listeners import COOKIE
+from pytest_isolate.placement import Placement
 from pytest_isolate.session import Interrupted, Keeper
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Isolation:
         self._settings = config.stash[options.SETTINGS]
         self._worker: dict[str, Any] | None = getattr(config, "workerinput", None)
         self._pid = os.getpid()
-        self._threads = threading.enumerate()  # the main one, and execnet's
+        self._placement = Placement([*self._settings.fixtures_inside, *neighbours.FIXTURES_INSIDE])
         self._measured = measuring.Measured()
         self._left: int | None = None  # isolated tests to come
         self._messenger = inside.Messenger(config)
@@ -194,7 +194,7 @@ class Isolation:
         Of the phase's hooks only pytest's own run; see :mod:`pytest_isolate.plugins`. Where all has been set up by a
         test before, and stays, only those are run that tell of what went wrong in this process meanwhile.
         """
-        if lack is None and wider.stands(item) and wider.stays(item, nextitem):
+        if lack is None and wider.stands(item, self._placement.outside(item)) and wider.stays(item, nextitem):
             return reports.call_of(
                 "setup", plugins.own_hook(self._config, "pytest_runtest_setup", watching=True), item=item
             )
@@ -209,8 +209,7 @@ class Isolation:
                 getattr(type(item), "_testcase", item) is None
             ):  # pytest before 8.2 binds setUpClass to an instance that it keeps here
                 item._testcase = item.parent.obj(item.name)  # type: ignore[attr-defined, union-attr]
-            for fixture in wider.fixtures(item):
-                wider.set_up(item, fixture)
+            self._placement.set_up(item)
 
         item.setup = setup  # type: ignore[method-assign]
         item.teardown = lambda: None  # type: ignore[method-assign]  # of the set-up that is done inside
@@ -243,7 +242,8 @@ class Isolation:
             import faulthandler  # noqa: PLC0415 - pytest loads it late as well
 
             faulthandler.cancel_dump_traceback_later()  # would show this process waiting; the child starts it anew
-        body = partial(body, coverage=self._measured.before_fork(), messenger=self._messenger)
+        coverage = self._measured.before_fork()
+        body = partial(body, placement=self._placement, coverage=coverage, messenger=self._messenger)
         keep = keepsakes.base_of_tmp_path(item)
         try:
             return self.keeper().run(spec, body, ahead=ahead, keep=keep, more=self._remaining(item))
@@ -261,8 +261,7 @@ class Isolation:
     def _received(self, item: pytest.Item, outcome: Outcome) -> verdict.Received:
         """What came out, completed by how the run ended; tells the hook and passes warnings on."""
         came = verdict.received(item, outcome, self._measured, controlled=self._worker is not None)
-        threads = [thread.name for thread in threading.enumerate() if thread not in self._threads]
-        verdict.conclude(item, came, outcome, unread=self._unread_output(), threads=threads)
+        verdict.conclude(item, came, outcome, unread=self._unread_output(), threads=self._placement.threads())
         if hasattr(item.ihook, "pytest_isolate_outcome"):
             item.ihook.pytest_isolate_outcome(item=item, outcome=outcome)
         for lost in outcome.lost:

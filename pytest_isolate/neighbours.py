@@ -18,6 +18,10 @@ import pytest
 
 from pytest_isolate import reports
 
+#: Fixtures of other plugins that each sandbox sets up for itself, as tests talk to objects that a thread of theirs has:
+#: pytest-httpserver's server, which is told in each test what to answer.
+FIXTURES_INSIDE = ("make_httpserver",)
+
 _IDENTITY = ("name", "fullname", "group", "param", "params", "extra_info")
 
 

@@ -18,6 +18,9 @@ from pytest_isolate.values import foreign_seconds
 
 T = TypeVar("T")
 
+#: Values of the ini file beside those of the keys.
+_OTHER_VALUES = ("isolate_unsupported", "isolate_images_path", "isolate_fixtures_inside")
+
 
 class Reading:
     """One reading of a Config, which gathers what is wrong."""
@@ -41,6 +44,7 @@ class Reading:
             else rows,
             cgroup=self._read("isolate_cgroup", _cgroup, ini=False),
             images=self._images,
+            fixtures_inside=tuple(self._config.getini("isolate_fixtures_inside")),
             # pytest-timeout's --timeout is on the command line, so it is stronger than our ini file.
             defaults=(self._command_line(), self._timeout_of_command_line(), self._ini(), self._timeout_of_ini()),
         )
@@ -114,7 +118,7 @@ class Reading:
 
         Where pytest does not list the file's names, that warning is all there is.
         """
-        ours = ["isolate_unsupported", "isolate_images_path", *(f"isolate_{key}" for key in DEFAULT_KEYS)]
+        ours = [*_OTHER_VALUES, *(f"isolate_{key}" for key in DEFAULT_KEYS)]
         for name in in_ini_file(self._config) or ():
             if not name.startswith("isolate_") or name in ours:
                 continue

@@ -22,6 +22,7 @@ class Settings(NamedTuple):
     unsupported: Unsupported = "error"
     usage_rows: int = 10  #: rows of the usage table
     cgroup: str | None = None  #: delegated cgroup, as a path from the cgroup root
+    fixtures_inside: tuple[str, ...] = ()  #: wider-scoped ones that each sandbox sets up for itself
     defaults: tuple[Layer, ...] = ()  #: for every test, the stronger first
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from warnings import WarningMessage
@@ -73,12 +73,12 @@ def received(item: pytest.Item, outcome: Outcome, measured: Measured, *, control
 
 
 def conclude(
-    item: pytest.Item, came: Received, outcome: Outcome, *, unread: dict[str, str], threads: Sequence[str]
+    item: pytest.Item, came: Received, outcome: Outcome, *, unread: dict[str, str], threads: Mapping[str, str | None]
 ) -> None:
     """Complete the reports by how the run ended.
 
     :param unread: by stream, what was captured and is in no report yet.
-    :param threads: names of this process's threads that fixtures or modules have started, and no sandbox has.
+    :param threads: see :meth:`pytest_isolate.placement.Placement.threads`.
     """
     if outcome.interrupted and came.interrupt is None:
         came.interrupt = _interrupt(item, (), frames.places_of_dump(outcome.stacks))
@@ -177,7 +177,7 @@ def _rest_of(setup: pytest.TestReport, outcome: Outcome) -> tuple[float, float, 
     return duration, setup.stop, setup.stop + duration
 
 
-def _add_details(came: Received, outcome: Outcome, threads: Sequence[str]) -> None:
+def _add_details(came: Received, outcome: Outcome, threads: Mapping[str, str | None]) -> None:
     call = came.last("call") or came.last("setup")
     if call is None:
         return

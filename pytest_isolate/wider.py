@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -75,7 +75,7 @@ def _looked_up(item: pytest.Item, name: str) -> Sequence[pytest.FixtureDef[Any]]
     return item.session._fixturemanager.getfixturedefs(name, item) or ()
 
 
-def stands(item: pytest.Item) -> bool:
+def stands(item: pytest.Item, needed: Iterable[Wider]) -> bool:
     """Whether all that the item needs out here has been set up by a test before, and nothing may keep it from running.
 
     Private: ``FixtureDef.cached_result``, the same in 8.0, 9.0, 9.2.
@@ -85,7 +85,7 @@ def stands(item: pytest.Item) -> bool:
     if [*item.session._setupstate.stack] != item.listchain()[:-1] or any(name in item.keywords for name in _SKIPPING):
         return False
     given = getattr(getattr(item, "callspec", None), "params", {})  # another parameter is another value
-    for fixture in fixtures(item):
+    for fixture in needed:
         result = fixture.definition.cached_result
         if fixture.name in given or result is None or result[2] is not None:
             return False

@@ -141,6 +141,54 @@ def test_fixtures_of_all_scopes_come_and_go_in_the_order_of_a_plain_run(project:
     assert isolated == plain
 
 
+def test_a_fixture_that_the_ini_file_names_is_made_by_each_sandbox_with_those_that_need_it(project: Project) -> None:
+    project.pytester.makeini("[pytest]\nisolate_fixtures_inside = named")
+    project.write(
+        fixture_log=LOG,
+        test_it="""
+        from fixture_log import log, noted, pytest, where
+        named, wide = noted("named", "session", autouse=True), noted("wide", "session")
+
+        @pytest.fixture(scope="module")
+        def needs(named, wide):
+            log(f"needs up {where()}")
+
+        def test_1(needs): pass
+        @pytest.mark.no_isolate
+        def test_outside(needs): pass
+        def test_2(needs): pass
+        """,
+    )
+    assert logged(project, "--isolate-all") == [
+        "wide up outside", "named up inside", "needs up inside", "named down inside",
+        "named up outside", "needs up outside",
+        "named up inside", "needs up inside", "named down inside",
+        "named down outside", "wide down outside",
+    ]  # fmt: skip
+
+
+def test_a_thread_is_the_tests_own_where_its_fixture_is_made_inside_and_named_where_it_is_not(project: Project) -> None:
+    project.write(
+        test_it="""
+        import pytest
+        from concurrent.futures import ThreadPoolExecutor
+
+        @pytest.fixture(scope="session")
+        def pool():
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(int).result()
+                yield pool
+
+        @pytest.mark.parametrize("number", range(2))
+        def test_1(pool, number): assert pool.submit(abs, number).result(2) == number
+        """
+    )
+    project.isolated("-o", "isolate_fixtures_inside=pool").assert_outcomes(passed=2)
+    result = project.isolated()
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(['*here ThreadPoolExecutor*"isolate_fixtures_inside = pool" in the ini file*'])
+
+
 def test_a_class_fixture_of_a_test_outside_any_class_is_made_inside(project: Project) -> None:
     project.write(
         fixture_log=LOG,

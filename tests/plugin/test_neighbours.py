@@ -298,6 +298,26 @@ def test_pytest_html_writes_the_same_rows_and_extras(neighbours: Neighbourhood) 
     assert str(isolated).count("'format_type': 'text'") == 5  # one of each call
 
 
+@pytest.mark.needs("sandbox", "pytest-httpserver")
+def test_what_a_test_tells_the_server_of_pytest_httpserver_is_answered(neighbours: Neighbourhood) -> None:
+    neighbours.load("pytest_httpserver.pytest_plugin")
+    neighbours.project.write(
+        test_it="""
+        import pytest
+        from urllib.request import urlopen
+
+        @pytest.mark.parametrize("answer", ["one", "two"])
+        def test_answer(httpserver, answer):
+            httpserver.expect_request("/").respond_with_data(answer)
+            assert urlopen(httpserver.url_for("/")).read().decode() == answer
+            assert len(httpserver.log) == 1
+        def test_nothing_expected(httpserver): urlopen(httpserver.url_for("/"))
+        """
+    )
+    assert neighbours.isolated()[-1] == neighbours.plain()[-1]
+    assert "2 passed, 1 failed" in neighbours.isolated()[-1] or "1 failed, 2 passed" in neighbours.isolated()[-1]
+
+
 @pytest.mark.needs("sandbox", "pytest-reportlog")
 def test_pytest_reportlog_writes_the_same(neighbours: Neighbourhood) -> None:
     neighbours.load("pytest_reportlog.plugin")

@@ -59,9 +59,15 @@ def test_other_failures_name_nothing() -> None:
 
 @pytest.mark.parametrize("text", ["exceeded timeout=8 s (in the call)", "_queue.Empty\nE queue.Empty", "TimeoutError"])
 def test_a_wait_in_vain_names_the_threads_that_are_not_in_the_sandbox(text: str) -> None:
-    (hint,) = hints(Spec(), text, ["reader", "observer"])
+    (hint,) = hints(Spec(), text, {"reader": None, "observer": None})
 
     assert hint.startswith("A sandbox has no threads of pytest's own process (here reader, observer)")
     assert hints(Spec(), text) == []
-    assert hints(Spec(), "AssertionError", ["reader"]) == []
-    assert "(here 0, 1, 2, 3, 4, ...)" in hints(Spec(), text, [*"012345"])[0]
+    assert hints(Spec(), "AssertionError", {"reader": None}) == []
+    assert "(here 0, 1, 2, 3, 4, ...)" in hints(Spec(), text, dict.fromkeys("012345"))[0]
+
+
+def test_the_fixture_that_started_such_a_thread_is_named_with_the_value_that_sets_it_up_in_each_sandbox() -> None:
+    (hint,) = hints(Spec(), "TimeoutError", {"reader": "queue", "other": None, "writer": "queue"})
+
+    assert '"isolate_fixtures_inside = queue" in the ini file sets its fixture up in each sandbox' in hint

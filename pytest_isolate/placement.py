@@ -1,0 +1,62 @@
+"""Where fixtures of wider scope are set up: once in pytest's process, or in each sandbox, as a fixture of the test's.
+
+The ini file names the latter. They are those whose objects a test shares with a thread, as a fork has but the thread
+that forked: a reader that fills a queue, an executor, a server that a test tells what to answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+
+import pytest
+
+from pytest_isolate import wider
+from pytest_isolate.wider import Wider
+
+
+class Placement:
+    """Decides of each fixture, and remembers which thread is whose."""
+
+    def __init__(self, inside: Iterable[str]) -> None:
+        """:param inside: names of the fixtures that each sandbox sets up; with them, those that ask for one of them."""
+        self._inside = frozenset(inside)
+        self._before = threading.enumerate()  # the main one, and execnet's
+        self._owners: dict[threading.Thread, str] = {}  # names of fixtures, by the threads that their set-up started
+
+    def outside(self, item: pytest.Item) -> list[Wider]:
+        """Fixtures of the item's that are set up here, in this order."""
+        known = {fixture.name: fixture for fixture in wider.fixtures(item)}
+        if self._inside.isdisjoint(known):
+            return [*known.values()]
+        return [fixture for fixture in known.values() if not self._is_inside(fixture, known)]
+
+    def set_up(self, item: pytest.Item) -> None:
+        """Have pytest set up here what belongs here, or take what is there."""
+        for fixture in self.outside(item):
+            before = threading.enumerate()
+            wider.set_up(item, fixture)
+            self._owners |= {thread: fixture.name for thread in threading.enumerate() if thread not in before}
+
+    def forget(self, item: pytest.Item) -> None:
+        """In the child: what a test outside of sandboxes has had set up is not the child's, and left to its parent.
+
+        Private: ``FixtureDef.cached_result`` and ``_finalizers``, the same in 8.0, 9.0, 9.2.
+        """
+        outside = {fixture.name for fixture in self.outside(item)}
+        for fixture in wider.fixtures(item):
+            if fixture.name not in outside:
+                fixture.definition.cached_result = None
+                fixture.definition._finalizers.clear()  # noqa: SLF001 - see above
+
+    def threads(self) -> dict[str, str | None]:
+        """Names of the threads that this process has, and no sandbox: each with the fixture whose set-up started it."""
+        running = [thread for thread in threading.enumerate() if thread not in self._before]
+        return {thread.name: self._owners.get(thread) for thread in running}
+
+    def _is_inside(self, fixture: Wider, known: Mapping[str, Wider]) -> bool:
+        if fixture.name in self._inside:
+            return True
+        # By its own name a fixture asks for the one that it overrides.
+        needed = [known[name] for name in fixture.definition.argnames if name in known and name != fixture.name]
+        return any(self._is_inside(each, known) for each in needed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pytest_isolate.spec import Spec
 from pytest_isolate.values import size_text
@@ -21,16 +21,24 @@ _NO_WAY_OUT = (
     "Name or service not known",
     "Could not resolve host",
 )
+#: A server that a test asks what it was sent, for one.
+_SHARED = (
+    "The fixture {name} runs a thread in pytest's own process: neither sees what the other changes in their objects. "
+    '"isolate_fixtures_inside = {name}" in the ini file sets the fixture up in each sandbox.'
+)
 _NAMED_THREADS = 5
 #: What ends a wait for a thread: the sandbox's time-out, the test's own, that of a queue.
 _WAITED_IN_VAIN = ("exceeded timeout=", "TimeoutError", "queue.Empty")
 
 
-def hints(spec: Spec, text: str, threads: Mapping[str, str | None] | None = None) -> list[str]:
+def hints(
+    spec: Spec, text: str, threads: Mapping[str, str | None] | None = None, fixtures: Collection[str] = ()
+) -> list[str]:
     """Sentences on what in the sandbox may have caused what ``text``, a traceback or output, tells of.
 
     :param threads: names of those that pytest's process had beside the one that forked, each with the name of the
         wider-scoped fixture that started it, if one did.
+    :param fixtures: names of the test's own fixtures.
     """
     found = []
     if threads and _names(_WAITED_IN_VAIN, text):
@@ -52,7 +60,8 @@ def hints(spec: Spec, text: str, threads: Mapping[str, str | None] | None = None
                 "127.0.0.1 and ::1 are the sandbox's own; a server on the host's loopback that no fixture has started "
                 "is reached by host_ports=[PORT]."
             )
-    return found
+    shared = sorted({fixture for fixture in (threads or {}).values() if fixture is not None and fixture in fixtures})
+    return found or [_SHARED.format(name=name) for name in shared]
 
 
 def _no_threads(threads: Mapping[str, str | None]) -> str:

@@ -90,7 +90,7 @@ def conclude(
     elif (teardown := came.last("teardown")) is not None:
         for stream, text in unread.items():  # of a process that was still writing
             reports.add_section(teardown, f"Captured {stream} teardown", text)
-    _add_details(came, outcome, threads)
+    _add_details(item, came, outcome, threads)
 
 
 def _take(item: pytest.Item, came: Received, measured: Measured, message: Any, *, controlled: bool) -> None:
@@ -177,7 +177,7 @@ def _rest_of(setup: pytest.TestReport, outcome: Outcome) -> tuple[float, float, 
     return duration, setup.stop, setup.stop + duration
 
 
-def _add_details(came: Received, outcome: Outcome, threads: Mapping[str, str | None]) -> None:
+def _add_details(item: pytest.Item, came: Received, outcome: Outcome, threads: Mapping[str, str | None]) -> None:
     call = came.last("call") or came.last("setup")
     if call is None:
         return
@@ -190,7 +190,7 @@ def _add_details(came: Received, outcome: Outcome, threads: Mapping[str, str | N
     for report in came.reports:
         if report.failed:
             told = "\n".join([report.longreprtext, *(text for _, text in report.sections)])
-            causes = hints(outcome.spec, told, threads)
+            causes = hints(outcome.spec, told, threads, getattr(item, "fixturenames", ()))
             reports.add_section(report, "The sandbox as a possible cause", "\n".join(causes))
 
 

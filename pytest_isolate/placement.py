@@ -7,7 +7,7 @@ that forked: a reader that fills a queue, an executor, a server that a test tell
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import pytest
 
@@ -25,11 +25,21 @@ class Placement:
         self._owners: dict[threading.Thread, str] = {}  # names of fixtures, by the threads that their set-up started
 
     def outside(self, item: pytest.Item) -> list[Wider]:
-        """Fixtures of the item's that are set up here, in this order."""
+        """Fixtures of the item's that are set up here, in this order: what one asks for comes before it."""
         known = {fixture.name: fixture for fixture in wider.fixtures(item)}
-        if self._inside.isdisjoint(known):
-            return [*known.values()]
-        return [fixture for fixture in known.values() if not self._is_inside(fixture, known)]
+        inside: dict[str, bool] = {}  # in the order in which they are set up
+
+        def place(fixture: Wider) -> bool:
+            if fixture.name not in inside:
+                # By its own name a fixture asks for the one that it overrides.
+                needed = [known[name] for name in fixture.definition.argnames if name in known and name != fixture.name]
+                placed = [place(each) for each in needed]  # every one, as that also puts them in their place
+                inside[fixture.name] = fixture.name in self._inside or any(placed)
+            return inside[fixture.name]
+
+        for fixture in known.values():
+            place(fixture)
+        return [known[name] for name, yes in inside.items() if not yes]
 
     def set_up(self, item: pytest.Item) -> None:
         """Have pytest set up here what belongs here, or take what is there."""
@@ -53,10 +63,3 @@ class Placement:
         """Names of the threads that this process has, and no sandbox: each with the fixture whose set-up started it."""
         running = [thread for thread in threading.enumerate() if thread not in self._before]
         return {thread.name: self._owners.get(thread) for thread in running}
-
-    def _is_inside(self, fixture: Wider, known: Mapping[str, Wider]) -> bool:
-        if fixture.name in self._inside:
-            return True
-        # By its own name a fixture asks for the one that it overrides.
-        needed = [known[name] for name in fixture.definition.argnames if name in known and name != fixture.name]
-        return any(self._is_inside(each, known) for each in needed)

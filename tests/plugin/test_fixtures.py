@@ -174,13 +174,16 @@ def test_a_thread_is_the_tests_own_where_its_fixture_is_made_inside_and_named_wh
         from concurrent.futures import ThreadPoolExecutor
 
         @pytest.fixture(scope="session")
+        def client(pool): return pool.submit
+
+        @pytest.fixture(scope="session")
         def pool():
             with ThreadPoolExecutor(1) as pool:
                 pool.submit(int).result()
                 yield pool
 
         @pytest.mark.parametrize("number", range(2))
-        def test_1(pool, number): assert pool.submit(abs, number).result(2) == number
+        def test_1(client, number): assert client(abs, number).result(2) == number
         """
     )
     project.isolated("-o", "isolate_fixtures_inside=pool").assert_outcomes(passed=2)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from posix import _exit, getpid  # not os's, which a test may have replaced
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from _pytest.runner import runtestprotocol  # no public way runs the three phases of an item; the same in 8.0, 9.0, 9.2
 
-from pytest_isolate import frames, measuring, neighbours, plugins, reports, testing
+from pytest_isolate import frames, measuring, neighbours, plugins, reports, testing, wider
 
 if TYPE_CHECKING:
     from pytest_isolate.guest import Line
-    from pytest_isolate.placement import Placement
+    from pytest_isolate.wider import Wider
 
 Send = Callable[[object], None]
 
@@ -30,7 +30,7 @@ def run(
     attempts: int,
     send: Line,
     *,
-    placement: Placement,
+    apart: Iterable[Wider],
     coverage: Any,
     messenger: Messenger,
 ) -> None:
@@ -38,12 +38,13 @@ def run(
 
     ``failure`` is what the set-up of its wider-scoped fixtures raised outside; it is raised anew where they would have
     been set up, so that it falls in the same place among the hooks of other plugins as in a plain run. ``attempts``:
-    how many there have been, in sandboxes that died. ``placement`` says which wider-scoped fixtures are set up here.
+    how many there have been, in sandboxes that died. ``apart`` are wider-scoped fixtures that are set up here.
     ``coverage`` is the measurement in progress, for :func:`pytest_isolate.measuring.forwarded`. ``messenger`` has been
     registered.
     """
     session, config = item.session, item.config
-    placement.forget(item)
+    for fixture in apart:
+        wider.forget(fixture)
     _disown(item)
     neighbours.leave_controller(config)
     messenger.take_over(send)

@@ -242,8 +242,8 @@ class Isolation:
             import faulthandler  # noqa: PLC0415 - pytest loads it late as well
 
             faulthandler.cancel_dump_traceback_later()  # would show this process waiting; the child starts it anew
-        coverage = self._measured.before_fork()
-        body = partial(body, placement=self._placement, coverage=coverage, messenger=self._messenger)
+        apart, coverage = self._placement.inside(item), self._measured.before_fork()
+        body = partial(body, apart=apart, coverage=coverage, messenger=self._messenger)
         keep = keepsakes.base_of_tmp_path(item)
         try:
             return self.keeper().run(spec, body, ahead=ahead, keep=keep, more=self._remaining(item))

@@ -26,8 +26,27 @@ class Placement:
 
     def outside(self, item: pytest.Item) -> list[Wider]:
         """Fixtures of the item's that are set up here, in this order: what one asks for comes before it."""
+        return [fixture for fixture, inside in self._placed(item) if not inside]
+
+    def inside(self, item: pytest.Item) -> list[Wider]:
+        """Those that are set up in its sandbox."""
+        return [fixture for fixture, inside in self._placed(item) if inside]
+
+    def set_up(self, item: pytest.Item) -> None:
+        """Have pytest set up here what belongs here, or take what is there."""
+        for fixture in self.outside(item):
+            before = threading.enumerate()
+            wider.set_up(item, fixture)
+            self._owners |= {thread: fixture.name for thread in threading.enumerate() if thread not in before}
+
+    def threads(self) -> dict[str, str | None]:
+        """Names of the threads that this process has, and no sandbox: each with the fixture whose set-up started it."""
+        running = [thread for thread in threading.enumerate() if thread not in self._before]
+        return {thread.name: self._owners.get(thread) for thread in running}
+
+    def _placed(self, item: pytest.Item) -> list[tuple[Wider, bool]]:
         known = {fixture.name: fixture for fixture in wider.fixtures(item)}
-        inside: dict[str, bool] = {}  # in the order in which they are set up
+        inside: dict[str, bool] = {}  # in the order of their set-up
 
         def place(fixture: Wider) -> bool:
             if fixture.name not in inside:
@@ -39,27 +58,4 @@ class Placement:
 
         for fixture in known.values():
             place(fixture)
-        return [known[name] for name, yes in inside.items() if not yes]
-
-    def set_up(self, item: pytest.Item) -> None:
-        """Have pytest set up here what belongs here, or take what is there."""
-        for fixture in self.outside(item):
-            before = threading.enumerate()
-            wider.set_up(item, fixture)
-            self._owners |= {thread: fixture.name for thread in threading.enumerate() if thread not in before}
-
-    def forget(self, item: pytest.Item) -> None:
-        """In the child: what a test outside of sandboxes has had set up is not the child's, and left to its parent.
-
-        Private: ``FixtureDef.cached_result`` and ``_finalizers``, the same in 8.0, 9.0, 9.2.
-        """
-        outside = {fixture.name for fixture in self.outside(item)}
-        for fixture in wider.fixtures(item):
-            if fixture.name not in outside:
-                fixture.definition.cached_result = None
-                fixture.definition._finalizers.clear()  # noqa: SLF001 - see above
-
-    def threads(self) -> dict[str, str | None]:
-        """Names of the threads that this process has, and no sandbox: each with the fixture whose set-up started it."""
-        running = [thread for thread in threading.enumerate() if thread not in self._before]
-        return {thread.name: self._owners.get(thread) for thread in running}
+        return [(known[name], answer) for name, answer in inside.items()]

@@ -75,6 +75,15 @@ def _looked_up(item: pytest.Item, name: str) -> Sequence[pytest.FixtureDef[Any]]
     return item.session._fixturemanager.getfixturedefs(name, item) or ()
 
 
+def forget(fixture: Wider) -> None:
+    """In a child that sets it up anew: what its parent has of it, for a test outside of sandboxes, stays the parent's.
+
+    Private: ``FixtureDef.cached_result`` and ``_finalizers``, the same in 8.0, 9.0, 9.2.
+    """
+    fixture.definition.cached_result = None
+    fixture.definition._finalizers.clear()
+
+
 def stands(item: pytest.Item, needed: Iterable[Wider]) -> bool:
     """Whether all that the item needs out here has been set up by a test before, and nothing may keep it from running.
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -96,13 +96,16 @@ class Isolation:
         keeper = self._keeper
         return keeper.describe() if isinstance(keeper, Keeper) else f"not available: {keeper}"
 
-    def not_in_force(self, specs: Iterable[Spec]) -> list[str]:
-        """A line for the header where ``--isolate-unsupported=degrade`` runs tests with less than they ask for."""
+    def notes(self, session: pytest.Session, specs: Iterable[Spec]) -> Iterator[str]:
+        """Lines for the header: what ``--isolate-unsupported=degrade`` leaves out, and what is named in vain."""
         keeper = self._keeper
-        if not isinstance(keeper, Keeper) or self._settings.unsupported != "degrade":
-            return []
-        keys = {key: None for spec in specs for key, _ in keeper.degraded(spec)}
-        return [f"isolate: NOT in force (--isolate-unsupported=degrade): {', '.join(keys)}"] if keys else []
+        if isinstance(keeper, Keeper) and self._settings.unsupported == "degrade":
+            keys = {key: None for spec in specs for key, _ in keeper.degraded(spec)}
+            if keys:
+                yield f"isolate: NOT in force (--isolate-unsupported=degrade): {', '.join(keys)}"
+        if unknown := wider.unknown(session, self._settings.fixtures_inside):
+            # No error: a run of some of the tests need not have the conftest.py file that has the fixture.
+            yield f"isolate: isolate_fixtures_inside names what is no fixture of this run: {', '.join(unknown)}"
 
     def hand_over_coverage(self) -> None:
         """Add what the tests covered to coverage's data. For the end of ``pytest_runtestloop``."""

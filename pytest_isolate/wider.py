@@ -49,6 +49,11 @@ def fixtures(item: pytest.Item) -> list[Wider]:
     return found
 
 
+def unknown(session: pytest.Session, names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that no fixture has. Private: ``FixtureManager._arg2fixturedefs``, the same in 8.0 to 9.2."""
+    return [name for name in names if name not in session._fixturemanager._arg2fixturedefs]
+
+
 def set_up(item: pytest.Item, fixture: Wider) -> None:
     """Have pytest set it up out here, or take what is there.
 

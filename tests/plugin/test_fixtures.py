@@ -187,8 +187,9 @@ def test_a_thread_is_the_tests_own_where_its_fixture_is_made_inside_and_named_wh
         """
     )
     project.isolated("-o", "isolate_fixtures_inside=pool").assert_outcomes(passed=2)
-    result = project.isolated()
+    result = project.isolated("-o", "isolate_fixtures_inside=pol")
     result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["isolate: isolate_fixtures_inside names what is no fixture of this run: pol"])
     result.stdout.fnmatch_lines(['*here ThreadPoolExecutor*"isolate_fixtures_inside = pool" in the ini file*'])
 
 

@@ -96,14 +96,17 @@ class Isolation:
         keeper = self._keeper
         return keeper.describe() if isinstance(keeper, Keeper) else f"not available: {keeper}"
 
-    def notes(self, session: pytest.Session, specs: Iterable[Spec]) -> Iterator[str]:
-        """Lines for the header: what ``--isolate-unsupported=degrade`` leaves out, and what is named in vain."""
+    def notes(self, item: pytest.Item, specs: Iterable[Spec]) -> Iterator[str]:
+        """Lines for the header: what ``--isolate-unsupported=degrade`` leaves out, and what is named in vain.
+
+        :param item: any of the run.
+        """
         keeper = self._keeper
         if isinstance(keeper, Keeper) and self._settings.unsupported == "degrade":
             keys = {key: None for spec in specs for key, _ in keeper.degraded(spec)}
             if keys:
                 yield f"isolate: NOT in force (--isolate-unsupported=degrade): {', '.join(keys)}"
-        if unknown := wider.unknown(session, self._settings.fixtures_inside):
+        if unknown := wider.unknown(item, self._settings.fixtures_inside):
             # No error: a run of some of the tests need not have the conftest.py file that has the fixture.
             yield f"isolate: isolate_fixtures_inside names what is no fixture of this run: {', '.join(unknown)}"
 

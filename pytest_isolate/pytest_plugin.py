@@ -66,7 +66,7 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
     if config.option.collectonly or not specs or config.pluginmanager.hasplugin("dsession"):
         return None
     lines = [] if settings.everything else [f"isolate: {_isolation(config).describe()}"]
-    return lines + [*_isolation(config).notes(items[0].session, specs)]
+    return [*lines, *_isolation(config).notes(items[0], specs)]
 
 
 @pytest.hookimpl(tryfirst=True)  # whoever does the set-up ends the calls

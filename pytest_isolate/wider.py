@@ -49,9 +49,12 @@ def fixtures(item: pytest.Item) -> list[Wider]:
     return found
 
 
-def unknown(session: pytest.Session, names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that no fixture has. Private: ``FixtureManager._arg2fixturedefs``, the same in 8.0 to 9.2."""
-    return [name for name in names if name not in session._fixturemanager._arg2fixturedefs]
+def unknown(item: pytest.Item, names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that no fixture has, be it one of ``item``'s or not.
+
+    Private: ``FixtureManager.getfixturedefs`` answers None then; the same in 8.0, 9.0, 9.2.
+    """
+    return [name for name in names if item.session._fixturemanager.getfixturedefs(name, item) is None]
 
 
 def set_up(item: pytest.Item, fixture: Wider) -> None:

@@ -245,16 +245,25 @@ def test_a_wait_for_a_thread_of_a_wider_fixture_names_that_thread(project: Any, 
             echo(1)
 
         @pytest.mark.isolate
-        def test_has_a_failure_of_its_own(echo):
+        def test_fails_beside_it(echo):
+            assert False
+
+        @pytest.mark.isolate
+        def test_has_a_failure_of_its_own():
             assert False
         """
     )
 
     result = project.run(*options)
 
-    result.assert_outcomes(failed=3)
-    result.stdout.fnmatch_lines(["*possible cause*", "*no threads of pytest's own process (here echoes)*no_isolate."])
-    assert result.stdout.str().count("possible cause") == 1
+    result.assert_outcomes(failed=4)
+    result.stdout.fnmatch_lines(
+        [
+            *("*possible cause*", "*no threads of pytest's own process (here echoes)*no_isolate."),
+            *("*possible cause*", "The fixture echo runs a thread*"),
+        ]
+    )
+    assert result.stdout.str().count("possible cause") == 2
 
 
 @pytest.mark.needs("sandbox", "cpuset")

@@ -16,6 +16,7 @@ from pytest_isolate import frames, measuring, neighbours, plugins, reports, test
 
 if TYPE_CHECKING:
     from pytest_isolate.guest import Line
+    from pytest_isolate.measuring import Ongoing
     from pytest_isolate.wider import Wider
 
 Send = Callable[[object], None]
@@ -31,7 +32,7 @@ def run(
     send: Line,
     *,
     apart: Iterable[Wider],
-    coverage: Any,
+    coverage: Ongoing | None,
     messenger: Messenger,
 ) -> None:
     """Run ``item`` and send what happens as pairs of a kind and its data.

@@ -12,14 +12,13 @@ coverage.py has no public way to do this. Private: ``Coverage._collector``, its 
 
 from __future__ import annotations
 
-import glob
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from posix import getpid  # not os's, which a test may have replaced
-from typing import Any
+from typing import Any, NamedTuple
 
 #: Line numbers, or pairs of them (an arc, from one line to the next) where branches are measured.
 Places = Iterable[Any]
@@ -69,12 +68,14 @@ class Record:
                 if tracer := data.file_tracer(file):
                     self.add_file_tracers({file: tracer})
 
-    def plain(self) -> dict[str, object]:
-        """As plain data."""
-        contexts = {
-            context: {file: sorted(places) for file, places in files.items()}
-            for context, files in self.contexts.items()
-        }
+    def plain(self, known: Record | None = None) -> dict[str, object]:
+        """As plain data. :param known: what need not be in it, as most tests cover what others have covered."""
+        contexts: dict[str, dict[str, list[Any]]] = {}
+        for context, files in self.contexts.items():
+            before = {} if known is None else known.contexts.get(context, {})
+            for file, places in files.items():
+                if file not in before or not places <= before[file]:
+                    contexts.setdefault(context, {})[file] = sorted(places - before.get(file, set()))
         return {"contexts": contexts, "tracers": self.tracers, "arcs": self.arcs}
 
     def add_plain(self, message: Any) -> None:
@@ -102,6 +103,14 @@ def _arc(pair: Any) -> tuple[int, int]:
     return _line(first), _line(second)
 
 
+class Ongoing(NamedTuple):
+    """A measurement that goes on in a fork."""
+
+    coverage: Any
+    known: Record  #: what the sandboxes before have told
+    files: frozenset[str]  #: data files of other processes
+
+
 class Measured:
     """What all tests of a run covered in their sandboxes."""
 
@@ -109,14 +118,16 @@ class Measured:
         self._record = Record()
         self._coverage: Any = None
 
-    def before_fork(self) -> Any:
+    def before_fork(self) -> Ongoing | None:
         """The measurement that goes on in the fork, for :func:`forwarded`; None if there is none."""
         coverage = _current()
         if coverage is not None and coverage is not self._coverage:
             # What has been collected so far would be looked through in each child.
             coverage._collector.flush_data()
         self._coverage = coverage
-        return coverage
+        if coverage is None:
+            return None
+        return Ongoing(coverage, self._record, _data_files(coverage._collector.covdata))
 
     def add(self, message: Any) -> None:
         """What a test covered, as :func:`forwarded` sent it; errors as of :meth:`Record.add_plain`."""
@@ -140,14 +151,15 @@ class Measured:
 
 
 @contextmanager
-def forwarded(coverage: Any, send: Callable[[object], None]) -> Iterator[None]:
+def forwarded(ongoing: Ongoing | None, send: Callable[[object], None]) -> Iterator[None]:
     """In the child: send what is covered meanwhile.
 
-    :param coverage: what :meth:`Measured.before_fork` returned.
+    :param ongoing: what :meth:`Measured.before_fork` returned.
     """
-    if coverage is None:
+    if ongoing is None:
         yield
         return
+    coverage = ongoing.coverage
     restarted = _current()
     if restarted is not coverage:
         # patch = fork ends the measurement in every fork and starts another, before 7.17 only at times. pytest-cov
@@ -168,14 +180,13 @@ def forwarded(coverage: Any, send: Callable[[object], None]) -> Iterator[None]:
         collector.covdata.set_context(record.set_context(None))
 
     os.register_at_fork(after_in_child=in_fork)
-    there = _data_files(own)
     try:
         yield
     finally:
         if getpid() == pid:
             try:
                 collector.flush_data()
-                for file in _data_files(own) - there:
+                for file in _data_files(own) - ongoing.files:
                     data = sys.modules["coverage"].CoverageData(file)
                     data.read()
                     record.add_file(data)
@@ -183,7 +194,7 @@ def forwarded(coverage: Any, send: Callable[[object], None]) -> Iterator[None]:
                     os.unlink(file)  # not among the files that the test changed
             except Exception as error:  # noqa: BLE001 - of sqlite, of coverage, of a test that removed the folder
                 warnings.warn(f"what this test covered is not complete: {error!r}", stacklevel=1)
-            send(("coverage", record.plain()))
+            send(("coverage", record.plain(ongoing.known)))
 
 
 def _current() -> Any:
@@ -192,7 +203,13 @@ def _current() -> Any:
     return None if kind is None else kind.current()
 
 
-def _data_files(data: Any) -> set[str]:
+def _data_files(data: Any) -> frozenset[str]:
     """Data files of other processes, beside coverage's own."""
-    names = glob.glob(f"{glob.escape(data.base_filename())}.*")
-    return {name for name in names if not name.endswith("-journal")}
+    folder, own = os.path.split(data.base_filename())
+    try:
+        names = os.listdir(folder)
+    except OSError:  # the test has removed it
+        return frozenset()
+    return frozenset(
+        os.path.join(folder, name) for name in names if name.startswith(f"{own}.") and not name.endswith("-journal")
+    )

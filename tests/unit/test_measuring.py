@@ -41,6 +41,18 @@ def test_lines_of_several_tests_add_up() -> None:
     assert not both.arcs
 
 
+def test_what_is_known_is_left_out() -> None:
+    known, record = Record(), Record()
+    known.add_lines({"/a.py": [1, 2], "/b.py": [1], "/other.py": [9]})
+    record.add_lines({"/a.py": [2, 3], "/b.py": [1], "/empty.py": []})
+
+    assert through_json(record)["contexts"] == {"": {"/a.py": [2, 3], "/b.py": [1], "/empty.py": []}}
+    assert record.plain(known)["contexts"] == {"": {"/a.py": [3], "/empty.py": []}}
+    record.set_context("test_1")
+    record.add_lines({"/a.py": [1]})
+    assert record.plain(known)["contexts"] == {"": {"/a.py": [3], "/empty.py": []}, "test_1": {"/a.py": [1]}}
+
+
 @pytest.mark.parametrize(
     "message",
     [

@@ -21,7 +21,8 @@ _NO_WAY_OUT = (
     "Name or service not known",
     "Could not resolve host",
 )
-#: A server that a test asks what it was sent, for one.
+#: Of an object that is not what the test expects: a list of what a server was sent, for one.
+_ASSERTION = re.compile(r"AssertionError|^E\s+assert ", re.MULTILINE)
 _SHARED = (
     "The fixture {name} runs a thread in pytest's own process: neither sees what the other changes in their objects. "
     '"isolate_fixtures_inside = {name}" in the ini file sets the fixture up in each sandbox.'
@@ -60,8 +61,10 @@ def hints(
                 "127.0.0.1 and ::1 are the sandbox's own; a server on the host's loopback that no fixture has started "
                 "is reached by host_ports=[PORT]."
             )
-    shared = sorted({fixture for fixture in (threads or {}).values() if fixture is not None and fixture in fixtures})
-    return found or [_SHARED.format(name=name) for name in shared]
+    if not found and _ASSERTION.search(text):
+        shared = {fixture for fixture in (threads or {}).values() if fixture is not None and fixture in fixtures}
+        found = [_SHARED.format(name=name) for name in sorted(shared)]
+    return found
 
 
 def _no_threads(threads: Mapping[str, str | None]) -> str:

@@ -16,6 +16,7 @@ from pytest_isolate import frames, measuring, neighbours, plugins, reports, test
 
 if TYPE_CHECKING:
     from pytest_isolate.guest import Line
+    from pytest_isolate.logs import Overheard
     from pytest_isolate.measuring import Ongoing
     from pytest_isolate.wider import Wider
 
@@ -31,6 +32,7 @@ def run(
     attempts: int,
     send: Line,
     *,
+    overheard: Overheard | None,
     apart: Iterable[Wider],
     coverage: Ongoing | None,
     messenger: Messenger,
@@ -39,11 +41,13 @@ def run(
 
     ``failure`` is what the set-up of its wider-scoped fixtures raised outside; it is raised anew where they would have
     been set up, so that it falls in the same place among the hooks of other plugins as in a plain run. ``attempts``:
-    how many there have been, in sandboxes that died. ``apart`` are wider-scoped fixtures that are set up here.
-    ``coverage`` is the measurement in progress, for :func:`pytest_isolate.measuring.forwarded`. ``messenger`` has been
-    registered.
+    how many there have been, in sandboxes that died. ``overheard`` listens to threads that are not here. ``apart`` are
+    wider-scoped fixtures that are set up here. ``coverage`` is the measurement in progress, for
+    :func:`pytest_isolate.measuring.forwarded`. ``messenger`` has been registered.
     """
     session, config = item.session, item.config
+    if overheard is not None:
+        overheard.leave()
     for fixture in apart:
         wider.forget(fixture)
     _disown(item)

@@ -18,12 +18,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_isolate import inside, keepsakes, measuring, neighbours, options, plugins, reports, verdict, wider
+from pytest_isolate import inside, keepsakes, logs, measuring, neighbours, options, plugins, reports, verdict, wider
 from pytest_isolate.cgroups.names import session_name
 from pytest_isolate.errors import IsolateError, SetupError, SpecError, UnsupportedError
 from pytest_isolate.listeners import COOKIE
@@ -156,13 +157,17 @@ class Isolation:
         attempts = 0
         while True:
             try:
-                outcome = self._run(item, spec, ahead, partial(inside.run, item, raised, attempts))
+                with self._overhearing() as overheard:
+                    body = partial(inside.run, item, raised, attempts, overheard=overheard)
+                    outcome = self._run(item, spec, ahead, body)
             except (IsolateError, OSError) as error:
                 why = SetupError.of("run the test", error) if isinstance(error, OSError) else error
                 self._settle(item)
                 self._without_sandbox(item, nextitem, self._refusal(item, why))
                 return
             came = self._received(item, outcome)
+            if overheard is not None:
+                came.add_log(overheard.text())
             attempts += 1 + len(came.earlier)
             over = came.interrupt is not None or outcome.failure() is None or not came.failed()
             if over or not neighbours.reruns_left(item, attempts):
@@ -255,6 +260,16 @@ class Isolation:
             return self.keeper().run(spec, body, ahead=ahead, keep=keep, more=self._remaining(item))
         except Interrupted as end:  # raised again when what came of it has been reported
             return end.outcome
+
+    def _overhearing(self) -> AbstractContextManager[logs.Overheard | None]:
+        """Listens to this process's threads, if they may log: of a server in a wider-scoped fixture, for one.
+
+        Private: ``LoggingPlugin.formatter`` and ``log_level``, the same in 8.0, 9.0, 9.2.
+        """
+        plugin = self._config.pluginmanager.getplugin("logging-plugin")
+        if plugin is None or not self._placement.threads():
+            return nullcontext()
+        return logs.Overheard(plugin.formatter, plugin.log_level)
 
     def _remaining(self, item: pytest.Item) -> int:
         """About how many isolated tests are still to run in this process, with this one."""

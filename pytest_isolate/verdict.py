@@ -45,6 +45,13 @@ class Received:
         """Whether a phase of the last attempt failed, by no expected failure."""
         return any(report.failed for report in self.reports)
 
+    def add_log(self, text: str) -> None:
+        """Add what was logged outside meanwhile, to the report of its phase and of those that follow, as in pytest."""
+        phase = "setup" if self.last("call") is None else "call"
+        for report in self.reports:
+            if report.when in (phase, "teardown"):
+                reports.add_section(report, f"Captured log {phase}", text)
+
     def to_be_rerun(self) -> None:
         """Make the last attempt one of the earlier ones, as pytest-rerunfailures calls what failed in it."""
         for report in self.reports:

@@ -193,6 +193,43 @@ def test_a_thread_is_the_tests_own_where_its_fixture_is_made_inside_and_named_wh
     result.stdout.fnmatch_lines(['*here ThreadPoolExecutor*"isolate_fixtures_inside = pool" in the ini file*'])
 
 
+@pytest.mark.parametrize("options", [(), ("--log-level=INFO",)])
+def test_what_a_server_of_a_wider_fixture_logs_is_in_the_report_as_in_a_plain_run(
+    project: Project, options: tuple[str, ...]
+) -> None:
+    project.write(
+        test_it="""
+        import http.server, logging, threading
+        from urllib.request import urlopen
+        import pytest
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                logging.getLogger("server").info("asked for %s", self.path)
+                logging.getLogger("server").warning("no %s here", self.path)
+                self.send_response(200)
+                self.end_headers()
+            def log_message(self, *arguments): pass
+
+        @pytest.fixture(scope="session")
+        def server():
+            with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+                threading.Thread(target=server.serve_forever).start()
+                yield lambda path: pytest.fail(str(urlopen(f"http://127.0.0.1:{server.server_port}{path}").read()))
+                server.shutdown()
+
+        def test_one(server):
+            logging.warning("asking")
+            server("/one")
+        def test_two(server): server("/two")
+        def test_handlers(server): assert len(logging.root.handlers) == 4, logging.root.handlers
+        """
+    )
+    sections = [section for record in project.compared(*options) for section in record["sections"]]
+    logged = [text.count(" here") for name, text in sections if name == "Captured log call"]
+    assert logged == [1, 1, 1, 1]  # in the reports of call and tear-down
+
+
 def test_a_class_fixture_of_a_test_outside_any_class_is_made_inside(project: Project) -> None:
     project.write(
         fixture_log=LOG,

@@ -73,12 +73,13 @@ def test_the_fixture_that_started_such_a_thread_is_named_with_the_value_that_set
     assert '"isolate_fixtures_inside = queue" in the ini file sets its fixture up in each sandbox' in hint
 
 
-def test_a_failure_beside_a_thread_of_one_of_the_tests_fixtures_names_the_fixture_if_nothing_else_is_named() -> None:
+def test_an_assertion_that_fails_beside_a_thread_of_a_fixture_names_that_fixture_if_nothing_else_is_named() -> None:
     threads = {"server": "smtp", "other": "queue", "unknown": None}
-    text = "assert []"
+    text = "E       assert []"
 
     (hint,) = hints(Spec(), text, threads, ["smtp", "tmp_path"])
 
     assert "The fixture smtp runs a thread" in hint
     assert hints(Spec(), text, threads, ["tmp_path"]) == []
+    assert hints(Spec(), "HTTPError: HTTP Error 404: Not Found", threads, ["smtp"]) == []
     assert not any("smtp" in hint for hint in hints(Spec(), "No space left on device", threads, ["smtp"]))

@@ -52,9 +52,10 @@ def fixtures(item: pytest.Item) -> list[Wider]:
 def unknown(item: pytest.Item, names: Iterable[str]) -> list[str]:
     """Those of ``names`` that no fixture has, be it one of ``item``'s or not.
 
-    Private: ``FixtureManager.getfixturedefs`` answers None then; the same in 8.0, 9.0, 9.2.
+    Private: ``FixtureManager.getfixturedefs``, which answers None then, and asks for a node's id before 8.1.
     """
-    return [name for name in names if item.session._fixturemanager.getfixturedefs(name, item) is None]
+    node: Any = item.nodeid if pytest.version_tuple < (8, 1) else item
+    return [name for name in names if item.session._fixturemanager.getfixturedefs(name, node) is None]
 
 
 def set_up(item: pytest.Item, fixture: Wider) -> None:

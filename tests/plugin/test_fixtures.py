@@ -159,12 +159,13 @@ def test_a_fixture_that_the_ini_file_names_is_made_by_each_sandbox_with_those_th
         def test_2(needs): pass
         """,
     )
-    assert logged(project, "--isolate-all") == [
+    found = logged(project, "--isolate-all")
+    assert found[:-2] == [
         "wide up outside", "named up inside", "needs up inside", "named down inside",
         "named up outside", "needs up outside",
         "named up inside", "needs up inside", "named down inside",
-        "named down outside", "wide down outside",
     ]  # fmt: skip
+    assert sorted(found[-2:]) == ["named down outside", "wide down outside"]  # pytest 8.0 has them the other way round
 
 
 def test_a_thread_is_the_tests_own_where_its_fixture_is_made_inside_and_named_where_it_is_not(project: Project) -> None:

@@ -16,8 +16,8 @@ from pytest_isolate import frames, measuring, neighbours, plugins, reports, test
 
 if TYPE_CHECKING:
     from pytest_isolate.guest import Line
-    from pytest_isolate.logs import Overheard
     from pytest_isolate.measuring import Ongoing
+    from pytest_isolate.overhearing import Overheard
     from pytest_isolate.wider import Wider
 
 Send = Callable[[object], None]

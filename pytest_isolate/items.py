@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_isolate import inside, keepsakes, logs, measuring, neighbours, options, plugins, reports, verdict, wider
+from pytest_isolate import inside, keepsakes, measuring, neighbours, options, plugins, reports, verdict, wider
 from pytest_isolate.cgroups.names import session_name
 from pytest_isolate.errors import IsolateError, SetupError, SpecError, UnsupportedError
 from pytest_isolate.listeners import COOKIE
+from pytest_isolate.overhearing import Overheard
 from pytest_isolate.placement import Placement
 from pytest_isolate.session import Interrupted, Keeper
 
@@ -261,15 +262,10 @@ class Isolation:
         except Interrupted as end:  # raised again when what came of it has been reported
             return end.outcome
 
-    def _overhearing(self) -> AbstractContextManager[logs.Overheard | None]:
-        """Listens to this process's threads, if they may log: of a server in a wider-scoped fixture, for one.
-
-        Private: ``LoggingPlugin.formatter`` and ``log_level``, the same in 8.0, 9.0, 9.2.
-        """
+    def _overhearing(self) -> AbstractContextManager[Overheard | None]:
+        """Listens to this process's threads, if they may log: of a server in a wider-scoped fixture, for one."""
         plugin = self._config.pluginmanager.getplugin("logging-plugin")
-        if plugin is None or not self._placement.threads():
-            return nullcontext()
-        return logs.Overheard(plugin.formatter, plugin.log_level)
+        return nullcontext() if plugin is None or not self._placement.threads() else Overheard(plugin)
 
     def _remaining(self, item: pytest.Item) -> int:
         """About how many isolated tests are still to run in this process, with this one."""

@@ -65,8 +65,10 @@ def run(
             measuring.forwarded(coverage, send),
             _forwarded_junit(config, send),
             _counted_subtests(config, send),
-            neighbours.sent_benchmarks(config, send),
+            contextlib.ExitStack() as others,
         ):
+            for sender in neighbours.senders(item, send):
+                others.enter_context(sender)
             _protocol(item)
     except pytest.exit.Exception as end:
         _finish(item)

@@ -130,9 +130,9 @@ class Isolation:
 
     def protocol(self, item: pytest.Item, nextitem: pytest.Item | None, spec: Spec, ahead: Spec | None) -> None:
         """The whole of ``pytest_runtest_protocol`` for one item. :param ahead: the spec of the next item."""
-        spec = keepsakes.with_examples(item, spec)
+        spec = keepsakes.with_folders(item, spec)
         if nextitem is not None and ahead is not None:
-            ahead = keepsakes.with_examples(nextitem, ahead)
+            ahead = keepsakes.with_folders(nextitem, ahead)
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         try:
             self._phases(item, nextitem, spec, ahead)
@@ -195,8 +195,8 @@ class Isolation:
 
     def _without_sandbox(self, item: pytest.Item, nextitem: pytest.Item | None, setup: pytest.TestReport) -> None:
         """The end of a test that was not run."""
-        item.ihook.pytest_runtest_logreport(report=setup)
-        item.ihook.pytest_runtest_logreport(report=self._wider_teardown(item, nextitem))
+        _log(item, setup)
+        _log(item, self._wider_teardown(item, nextitem))
 
     def _wider_setup(
         self, item: pytest.Item, nextitem: pytest.Item | None, lack: IsolateError | None
@@ -292,7 +292,7 @@ class Isolation:
         """Log the attempts that are followed by another, each as a whole."""
         for attempt in came.earlier:
             for report in attempt:
-                item.ihook.pytest_runtest_logreport(report=report)
+                _log(item, report)
             item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
             item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
 
@@ -301,7 +301,7 @@ class Isolation:
         teardown = came.last("teardown")
         for report in came.reports:
             if report is not teardown:
-                item.ihook.pytest_runtest_logreport(report=report)
+                _log(item, report)
         for name, value in came.stops:
             setattr(item.session, name, value)
         if came.interrupt is not None:
@@ -310,7 +310,7 @@ class Isolation:
             self._settle(item)
             report = self._wider_teardown(item, nextitem)
             teardown = report if teardown is None else verdict.joined(teardown, report)
-        item.ihook.pytest_runtest_logreport(report=teardown)
+        _log(item, teardown)
 
     def _unread_output(self) -> dict[str, str]:
         """What the child wrote and did not read back: all of the phase in which it died.
@@ -324,3 +324,8 @@ class Isolation:
             return {}
         out, err = capture.read_global_capture()
         return {"stdout": out, "stderr": err}
+
+
+def _log(item: pytest.Item, report: pytest.TestReport) -> None:
+    neighbours.told(item, report)
+    item.ihook.pytest_runtest_logreport(report=report)

@@ -29,25 +29,38 @@ def base_of_tmp_path(item: pytest.Item) -> str | None:
     return str(factory.getbasetemp())
 
 
-def with_examples(item: pytest.Item, spec: Spec) -> Spec:
-    """``spec``, with hypothesis' folder bound through if the test is one of hypothesis': it keeps failing examples."""
+def with_folders(item: pytest.Item, spec: Spec) -> Spec:
+    """``spec``, with those folders bound through in which plugins keep what is for later runs, or for people."""
+    for folder in (_allure_results(item), _examples(item)):
+        if folder is not None and folder not in spec.writable:
+            spec = replace(spec, writable=(*spec.writable, folder))
+    return spec
+
+
+def _allure_results(item: pytest.Item) -> str | None:
+    """The folder of allure-pytest's results, which it has made."""
+    if not item.config.pluginmanager.hasplugin("allure_listener"):
+        return None
+    return os.path.abspath(str(item.config.option.allure_report_dir))
+
+
+def _examples(item: pytest.Item) -> str | None:
+    """Hypothesis' folder if the test is one of hypothesis': it keeps failing examples."""
     if item.get_closest_marker("hypothesis") is None:  # which its plugin adds
-        return spec
+        return None
     settings: Any = getattr(sys.modules.get("hypothesis"), "settings", None)
     database = getattr(getattr(settings, "default", None), "database", None)
     path = getattr(
         database, "path", None
     )  # None: kept in memory, or nowhere, or in a kind of database that we don't know
     if path is None:
-        return spec
-    examples = os.path.abspath(path)
+        return None
+    examples = os.path.abspath(str(path))
     with suppress(OSError):  # a folder that cannot be written would keep nothing in a plain run either
         _make(examples)
         home, name = os.path.split(examples)
-        through = home if name == "examples" else examples  # .hypothesis, with tables that take long to make
-        if through not in spec.writable:
-            return replace(spec, writable=(*spec.writable, through))
-    return spec
+        return home if name == "examples" else examples  # .hypothesis, with tables that take long to make
+    return None
 
 
 def _make(examples: str) -> None:

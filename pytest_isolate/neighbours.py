@@ -14,13 +14,17 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import pluggy
 import pytest
 
-from pytest_isolate import reports
+from pytest_isolate import allure, reports, syrupy
 
 #: Fixtures of other plugins that each sandbox sets up for itself, as tests talk to objects that a thread of theirs has:
 #: pytest-httpserver's server, which is told in each test what to answer.
 FIXTURES_INSIDE = ("make_httpserver",)
+
+_BDD = "pytest_bdd.reporting"
+_SCENARIO: pytest.StashKey[Any] = pytest.StashKey()
 
 _IDENTITY = ("name", "fullname", "group", "param", "params", "extra_info")
 
@@ -41,10 +45,69 @@ def leave_controller(config: pytest.Config) -> None:
                 os.close(null)
 
 
+def senders(item: pytest.Item, send: Callable[[object], None]) -> Iterator[contextlib.AbstractContextManager[None]]:
+    """What is to be round the protocol inside, to send what the plugins that are there keep; :func:`add` takes it."""
+    config = item.config
+    if hasattr(config, "_benchmarksession"):
+        yield _sent_benchmarks(config, send)
+    if hasattr(config, "_syrupy"):
+        yield syrupy.sent(config, send)
+    if (listener := allure.listener(config)) is not None:
+        yield allure.sent(listener, item, send)
+    if (retry := _retry(config)) is not None:
+        yield _sent_retries(retry, send)
+    if (scenarios := getattr(sys.modules.get(_BDD), "scenario_reports_registry", None)) is not None:
+        yield _sent_scenario(scenarios, item, send)
+
+
+def add(item: pytest.Item, kind: str, data: Any) -> bool:
+    """Give a plugin of pytest's process what one of :func:`senders` sent; whether it is of such a kind."""
+    match kind:
+        case "benchmark":
+            _add_benchmark(item.config, *data)
+        case "snapshots":
+            syrupy.add(item, *data)
+        case "allure":
+            allure.add(item, data)
+        case "retries":
+            _retry(item.config).retry_manager.reporter.stream.write(str(data))
+        case "scenario":
+            item.stash[_SCENARIO] = data
+        case _:
+            return False
+    return True
+
+
+def outcomes(config: pytest.Config) -> set[str]:
+    """What a report may have as outcome beside pytest's own."""
+    retry = _retry(config)
+    return {"rerun"} if retry is None else {"rerun", str(retry.Defaults.RETRY_OUTCOME)}  # the first: rerunfailures'
+
+
+def told(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Let those plugins know of a report that take it where it is made, inside, and ask out here what came before."""
+    if hasattr(report, "context"):  # of a sub-test
+        return
+    manager = item.config.pluginmanager
+    dependency = manager.getplugin("dependency") or manager.getplugin("pytest_dependency")
+    if dependency is not None:  # the results of tests, for those that depend on them. Seen with 0.6.1
+        wrapper = dependency.pytest_runtest_makereport(item, None)
+        next(wrapper)
+        with contextlib.suppress(StopIteration):
+            wrapper.send(pluggy.Result.from_call(lambda: report))
+    if (retry := _retry(item.config)) is not None and report.when in retry.stages:
+        retry.retry_manager.record_node_stats(report)
+    if _SCENARIO in item.stash and report.when != "setup":
+        bdd = sys.modules[_BDD]
+        bdd.test_report_context_registry[report] = bdd.ReportContext(scenario=item.stash[_SCENARIO], name=item.name)
+    if (listener := allure.listener(item.config)) is not None:
+        allure.told(listener, item, report)
+
+
 @contextlib.contextmanager
-def sent_benchmarks(config: pytest.Config, send: Callable[[object], None]) -> Iterator[None]:
-    """Send what pytest-benchmark measured; :func:`add_benchmark` takes it. Seen with 5.3."""
-    found: list[Any] = getattr(getattr(config, "_benchmarksession", None), "benchmarks", [])
+def _sent_benchmarks(config: pytest.Config, send: Callable[[object], None]) -> Iterator[None]:
+    """What pytest-benchmark measured. Seen with 5.3."""
+    found: list[Any] = config._benchmarksession.benchmarks  # type: ignore[attr-defined]
     before = len(found)
     try:
         yield
@@ -56,7 +119,7 @@ def sent_benchmarks(config: pytest.Config, send: Callable[[object], None]) -> It
             send(("benchmark", [reports.plain(about), bench.iterations, list(map(float, bench.stats.data))]))
 
 
-def add_benchmark(config: pytest.Config, about: Any, iterations: Any, rounds: Any) -> None:
+def _add_benchmark(config: pytest.Config, about: Any, iterations: Any, rounds: Any) -> None:
     """Give pytest-benchmark's session what was measured inside.
 
     :param rounds: seconds of each round, by iteration.
@@ -68,6 +131,35 @@ def add_benchmark(config: pytest.Config, about: Any, iterations: Any, rounds: An
     for seconds in rounds:
         bench.stats.update(float(seconds))
     config._benchmarksession.benchmarks.append(bench)  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _sent_scenario(scenarios: Any, item: pytest.Item, send: Callable[[object], None]) -> Iterator[None]:
+    """The steps of a scenario: pytest-bdd's reporters look for them beside the report; before 8, in it. Seen: 9.0."""
+    try:
+        yield
+    finally:
+        if (scenario := scenarios.get(item)) is not None:
+            send(("scenario", reports.plain(scenario.serialize())))
+
+
+@contextlib.contextmanager
+def _sent_retries(retry: Any, send: Callable[[object], None]) -> Iterator[None]:
+    """What pytest-retry will say at the end. Seen with 1.7; from an xdist worker it goes by a socket anyway."""
+    stream = getattr(retry.retry_manager.reporter, "stream", None)
+    before = 0 if stream is None else stream.tell()
+    try:
+        yield
+    finally:
+        if stream is not None and (text := stream.getvalue()[before:]):
+            send(("retries", text))
+
+
+def _retry(config: pytest.Config) -> Any:
+    manager = config.pluginmanager
+    plugin = manager.getplugin("pytest-retry") or manager.getplugin("pytest_retry.retry_plugin")
+    known = hasattr(plugin, "stages") and hasattr(getattr(plugin, "Defaults", None), "RETRY_OUTCOME")
+    return plugin if known else None
 
 
 def reruns_left(item: pytest.Item, attempts: int) -> int:

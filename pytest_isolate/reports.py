@@ -10,7 +10,7 @@ import os
 import sys
 import sysconfig
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -59,15 +59,16 @@ def pack(config: pytest.Config, report: pytest.TestReport) -> object:
     return plain(config.hook.pytest_report_to_serializable(config=config, report=report))
 
 
-def unpack(item: pytest.Item, data: Any) -> pytest.TestReport:
+def unpack(item: pytest.Item, data: Any, *, more_outcomes: Collection[str] = ()) -> pytest.TestReport:
     """The report of ``item`` that :func:`pack` was given.
 
+    :param more_outcomes: what it may have as outcome beside pytest's own.
     :raises Exception: of any kind, from pytest's or another plugin's hook, if ``data`` is no report.
     """
     if isinstance(data["longrepr"], list):  # of a skip: JSON has no tuples, and terminal and junitxml unpack this one
         data["longrepr"] = tuple(data["longrepr"])
     data["location"] = tuple(data["location"])
-    if data["outcome"] not in {"passed", "failed", "skipped", "rerun"}:  # the last one is pytest-rerunfailures'
+    if data["outcome"] not in {"passed", "failed", "skipped", *more_outcomes}:
         raise ValueError(data["outcome"])
     for name in ("duration", "start", "stop"):
         if name in data:  # 8.0 has the times too, older report types of plugins may not

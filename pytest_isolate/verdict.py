@@ -104,7 +104,7 @@ def _take(item: pytest.Item, came: Received, measured: Measured, message: Any, *
     kind, data = message
     match kind:
         case "report":
-            came.reports.append(reports.unpack(item, data))
+            came.reports.append(reports.unpack(item, data, more_outcomes=neighbours.outcomes(item.config)))
         case "again":
             came.earlier.append(came.reports)
             came.reports = []
@@ -138,11 +138,10 @@ def _record(item: pytest.Item, kind: str, data: Any) -> None:
             _count_failed_subtests(item, int(data))
         case "suite_property" | "xml_attribute":
             _record_in_junit(item, kind, *data)
-        case "benchmark":
-            neighbours.add_benchmark(item.config, *data)
         case _:
-            msg = f"unknown kind {kind!r}"
-            raise ValueError(msg)
+            if not neighbours.add(item, kind, data):
+                msg = f"unknown kind {kind!r}"
+                raise ValueError(msg)
 
 
 def _failed(item: pytest.Item, came: Received, outcome: Outcome, failure: str, unread: dict[str, str]) -> None:

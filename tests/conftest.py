@@ -28,7 +28,7 @@ _SLOW_TO_LOAD = ("anyio", "asyncio", "hypothesispytest")
 #: A delegated cgroup for all runs, where the user has none by itself: ``--isolate-cgroup``.
 CGROUP = os.environ.get("ISOLATE_CGROUP")
 #: Plugins that a test may need and that are not called pytest-*; ``ISOLATE_MUST=neighbours`` means them all.
-_NEIGHBOURS = {"flaky"}
+_NEIGHBOURS = {"allure-pytest", "flaky", "syrupy"}
 _SKIPPED: pytest.StashKey[Counter[str]] = pytest.StashKey()
 
 #: Writes each report that pytest logs, and each warning, as one line of JSON.

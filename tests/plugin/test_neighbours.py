@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from difflib import unified_diff
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,21 @@ class Neighbourhood:
         assert not [*unified_diff(plain, isolated, "plain", "isolated", lineterm="")]
         return "\n".join(plain)
 
+    def same_tree(self, name: str, *arguments: str) -> str:
+        """As :meth:`same`, and see that both runs make the same of the folder ``name``; leave it so."""
+        before, after, shown = _tree(self.path / name), [], []
+        for run in (self.plain, self.isolated):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+            for path, content in before.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            shown.append(run(*arguments))
+            after.append(_tree(self.path / name))
+        plain, isolated = shown
+        assert not [*unified_diff(plain, isolated, "plain", "isolated", lineterm="")]
+        assert after[1] == after[0]
+        return "\n".join(plain)
+
     def files(self, name: str, *arguments: str) -> tuple[str, str]:
         """The file ``name`` that a plain run writes, and that of an isolated one."""
         texts = []
@@ -72,6 +88,10 @@ class Neighbourhood:
             run(*arguments)
             texts.append((self.path / name).read_text())
         return texts[0], texts[1]
+
+
+def _tree(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def _lasting(lines: list[str]) -> list[str]:
@@ -425,6 +445,224 @@ def test_pytest_django_has_one_database_and_rolls_back(
     assert not (neighbours.path / "test_db.sqlite3").exists()
 
 
+@pytest.mark.needs("sandbox", "pytest-retry")
+def test_failures_are_retried_by_pytest_retry(neighbours: Neighbourhood) -> None:
+    neighbours.load("pytest_retry.retry_plugin")
+    neighbours.project.write(
+        test_it="""
+        import pytest
+
+        attempts = []
+        @pytest.mark.flaky(retries=2)
+        def test_second_time_lucky():
+            attempts.append(1)
+            assert len(attempts) == 2
+        @pytest.mark.flaky(retries=1)
+        def test_never(): assert 0
+        def test_once(): pass
+        """
+    )
+    shown = neighbours.same("-v")
+    assert "passed on attempt 2!" in shown
+    assert "1 failed, 2 passed, 2 retried" in shown
+
+
+@pytest.mark.needs("sandbox", "pytest-dependency")
+def test_pytest_dependency_knows_how_tests_ended(neighbours: Neighbourhood) -> None:
+    neighbours.load("pytest_dependency")
+    neighbours.project.write(
+        test_it="""
+        import pytest
+
+        @pytest.mark.dependency
+        def test_good(): pass
+        @pytest.mark.dependency
+        def test_bad(): assert 0
+        @pytest.mark.dependency
+        @pytest.mark.skip
+        def test_skipped(): pass
+        @pytest.fixture(scope="class")
+        def wide():
+            yield
+            assert 0
+        class TestTornDown:
+            @pytest.mark.dependency(name="torn down")
+            def test_passes(self, wide): pass
+        @pytest.mark.dependency(depends=["test_good"])
+        def test_run(): pass
+        @pytest.mark.dependency(depends=["test_run", "test_bad"])
+        def test_after_bad(): pass
+        @pytest.mark.dependency(depends=["test_skipped"])
+        def test_after_skipped(): pass
+        @pytest.mark.dependency(depends=["torn down"])
+        def test_after_a_failed_tear_down(): pass
+        """
+    )
+    shown = neighbours.same("-rs")
+    assert "1 failed, 3 passed, 4 skipped, 1 error" in shown
+
+
+@pytest.mark.needs("sandbox", "syrupy")
+def test_syrupy_writes_and_deletes_what_it_does_in_a_plain_run(neighbours: Neighbourhood) -> None:
+    neighbours.load("syrupy")
+    tests = """
+        import pytest
+        from syrupy.extensions.json import JSONSnapshotExtension
+        from syrupy.extensions.single_file import SingleFileSnapshotExtension
+
+        class Ours(JSONSnapshotExtension): pass
+        @pytest.fixture
+        def ours(snapshot): return snapshot.use_extension(Ours)
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_number(snapshot, number): assert snapshot == number
+        def test_several(snapshot):
+            assert snapshot == "first"
+            assert snapshot(name="named") == "second"
+            assert "third" == snapshot
+        def test_ours(ours): assert ours == {"a": [1]}
+        def test_bytes(snapshot): assert snapshot(extension_class=SingleFileSnapshotExtension) == b"\\0\\xff"
+        @pytest.mark.skip
+        def test_skipped(snapshot): assert snapshot == 1
+    """
+    changed = tests.replace("== number", "== -number").replace("test_several", "test_renamed")
+    neighbours.project.write(test_it=tests)
+    for step in ("--snapshot-update", "-rs"):
+        assert "snapshots" in neighbours.same_tree("__snapshots__", step)
+    neighbours.project.write(test_it=changed)
+    assert "3 snapshots failed" in neighbours.same_tree("__snapshots__", "-rs")
+    assert "3 unused snapshots deleted" in neighbours.same_tree("__snapshots__", "--snapshot-update")
+
+
+@pytest.mark.needs("sandbox", "syrupy")
+def test_a_snapshot_of_a_class_that_is_made_inside_is_known_and_not_deleted(neighbours: Neighbourhood) -> None:
+    neighbours.load("syrupy")
+    neighbours.project.write(
+        test_it="""
+        import pytest
+        from syrupy.extensions.json import JSONSnapshotExtension
+
+        @pytest.fixture
+        def ours(snapshot):
+            class Local(JSONSnapshotExtension): pass
+            return snapshot.use_extension(Local)
+        def test_it(ours): assert ours == [1]
+        """
+    )
+    neighbours.plain("--snapshot-update")
+    assert "1 snapshot passed" in neighbours.same_tree("__snapshots__")
+    (snapshot,) = (neighbours.path / "__snapshots__").rglob("*.json")
+    snapshot.unlink()
+    neighbours.project.isolated("--snapshot-update").stdout.fnmatch_lines(
+        ["*test_it: a snapshot is not written*Local*"]
+    )
+
+
+@pytest.mark.needs("sandbox", "pytest-bdd")
+def test_pytest_bdd_reports_the_steps(neighbours: Neighbourhood) -> None:
+    neighbours.load("pytest_bdd.plugin")
+    (neighbours.path / "it.feature").write_text(
+        """
+        Feature: It
+          Scenario: works
+            Given something
+            Then it holds
+          Scenario: fails
+            Given something
+            Then it does not hold
+        """
+    )
+    neighbours.project.write(
+        test_it="""
+        from pytest_bdd import scenarios, given, then
+
+        scenarios("it.feature")
+        @given("something", target_fixture="something")
+        def something(): return 1
+        @then("it holds")
+        def holds(something): assert something == 1
+        @then("it does not hold")
+        def does_not_hold(something): assert something == 2
+        """
+    )
+    assert "Then it does not hold" in neighbours.same("--gherkin-terminal-reporter", "-vv")
+    plain, isolated = map(json.loads, neighbours.files("it.json", "--cucumberjson=it.json"))
+    assert _without_times(isolated) == _without_times(plain)
+    assert [len(scenario["steps"]) for scenario in isolated[0]["elements"]] == [2, 2]
+
+
+ALLURE = """
+    import allure
+    import pytest
+
+    @pytest.fixture(scope="module")
+    def wide(): yield
+    @pytest.fixture
+    def narrow(wide): yield
+    @allure.step("a step of {name}")
+    def step(name): pass
+    @allure.title("With a title")
+    @allure.feature("It")
+    def test_pass(narrow):
+        step("ours")
+        with allure.step("outer"):
+            allure.attach("text", "note", allure.attachment_type.TEXT)
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_number(number, wide):
+        allure.dynamic.link("https://example.org")
+        print("said")
+        assert number == 1
+    @pytest.mark.xfail(reason="known")
+    def test_xfail(): assert 0
+    @pytest.mark.skip(reason="not now")
+    def test_skip(wide): pass
+    def test_skips(): pytest.skip("found out")
+"""
+
+
+@pytest.mark.needs("sandbox", "allure-pytest")
+def test_allure_writes_the_same_results(neighbours: Neighbourhood) -> None:
+    neighbours.load("allure_pytest.plugin")
+    neighbours.project.write(test_it=ALLURE)
+    found = []
+    for run in (neighbours.plain, neighbours.isolated):
+        run("--alluredir=results", "--clean-alluredir")
+        found.append(_allure_results(neighbours.path / "results"))
+    plain, isolated = found
+    assert isolated == plain
+    assert [result["status"] for result in isolated[0]] == ["passed"] * 2 + ["failed"] + ["skipped"] * 3
+
+
+@pytest.mark.needs("sandbox", "allure-pytest")
+def test_allure_has_a_result_of_a_test_that_died(neighbours: Neighbourhood) -> None:
+    neighbours.load("allure_pytest.plugin")
+    neighbours.project.write(
+        test_it="""
+        import os, allure
+
+        @allure.feature("It")
+        def test_dies(): os.kill(os.getpid(), 9)
+        """
+    )
+    neighbours.isolated("--alluredir=results")
+    ((result,), _) = _allure_results(neighbours.path / "results")
+    assert (result["name"], result["status"]) == ("test_dies", "failed")
+    assert "killed by SIGKILL" in result["statusDetails"]["message"]
+    assert {"name": "feature", "value": "It"} in result["labels"]
+
+
+def _allure_results(folder: Path) -> tuple[list[Any], list[int]]:
+    """Tests by name, with the texts of their attachments, and how many tests the fixture ``wide`` was for."""
+    tests = [json.loads(path.read_text()) for path in folder.glob("*-result.json")]
+    groups = [json.loads(path.read_text()) for path in folder.glob("*-container.json")]
+    for test in tests:
+        test["labels"] = [label for label in test["labels"] if label["name"] != "thread"]
+        for part in (test, *test.get("steps", ())):
+            for attachment in part.get("attachments", ()):
+                attachment["source"] = (folder / attachment["source"]).read_text()
+    wide = [len(group["children"]) for group in groups if "wide" in [before["name"] for before in group["befores"]]]
+    return sorted(_without_times(tests), key=str), wide
+
+
 @pytest.mark.needs("sandbox", "pytest-flask")
 def test_pytest_flask_pushes_its_context_inside(neighbours: Neighbourhood) -> None:
     neighbours.load("pytest_flask.plugin")
@@ -453,7 +691,7 @@ def _without_times(data: Any) -> Any:
         return {
             key: _without_times(value)
             for key, value in data.items()
-            if key not in {"duration", "start", "stop", "created", "user_properties", "pid"}
+            if key not in {"duration", "start", "stop", "created", "user_properties", "pid", "uuid"}
         }
     if isinstance(data, list):
         return [_without_times(entry) for entry in data]
@@ -462,5 +700,6 @@ def _without_times(data: Any) -> Any:
 
 def test_the_table_names_all_that_are_tested_here() -> None:
     table = Path(os.path.dirname(__file__), "..", "..", "docs", "neighbours.md").read_text()
-    tested = set(re.findall(r'"((?:pytest-[a-z-]+)|flaky)"', Path(__file__).read_text()))
-    assert tested == set(re.findall(r"^\| ((?:pytest-[a-z-]+)|flaky)\b", table, re.MULTILINE))
+    names = r"pytest-[a-z-]+|flaky|syrupy|allure-pytest"
+    tested = set(re.findall(f'"({names})"', Path(__file__).read_text()))
+    assert tested == set(re.findall(rf"^\| ({names})\b", table, re.MULTILINE))

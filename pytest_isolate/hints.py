@@ -59,7 +59,7 @@ def hints(
         if _names(_REFUSED, text):
             found.append(
                 "127.0.0.1 and ::1 are the sandbox's own; a server on the host's loopback that no fixture has started "
-                "is reached by host_ports=[PORT]."
+                "is reached by host_ports=[PORT], or by the fixture isolate_open_port if the port is not known before."
             )
     if not found and _ASSERTION.search(text):
         shared = {fixture for fixture in (threads or {}).values() if fixture is not None and fixture in fixtures}

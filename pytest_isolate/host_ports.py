@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,8 +37,10 @@ class Door(NamedTuple):
 class HostPorts:
     """What the session serves, and the process that carries it."""
 
-    def __init__(self, lookup: Lookup) -> None:
+    def __init__(self, lookup: Lookup, opened: Collection[int] = ()) -> None:
+        """:param opened: ports that are open to all runs, as they are when one begins."""
         self._lookup = lookup
+        self._opened = opened
         self._served: tuple[Door, ...] | None = None  #: None: not looked for since something may have changed
         self._process: tuple[int, socket.socket] | None = None
 
@@ -55,10 +58,10 @@ class HostPorts:
         if self._served is None:
             self._served = tuple(Door(address, (address,)) for address in self._lookup.listeners())
         doors = self._served
-        if spec.host_ports:
+        if wanted := {*spec.host_ports, *self._opened}:
             # Both addresses of a port that was named, as each name of the loopback interface then works, and the server
             # is free to start later. Only outside it is seen which of them is served.
-            listed = [(Address(V4, port), Address(V6, port)) for port in spec.host_ports]
+            listed = [(Address(V4, port), Address(V6, port)) for port in sorted(wanted)]
             named = [Door(each, pair if each is pair[0] else pair[::-1]) for pair in listed for each in pair]
             known = {door.inside for door in named}
             doors = (*named, *(door for door in doors if door.inside not in known))

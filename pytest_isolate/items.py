@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_isolate import inside, keepsakes, measuring, neighbours, options, plugins, reports, verdict, wider
+from pytest_isolate import inside, keepsakes, measuring, neighbours, options, plugins, reports, testing, verdict, wider
 from pytest_isolate.cgroups.names import session_name
 from pytest_isolate.errors import IsolateError, SetupError, SpecError, UnsupportedError
 from pytest_isolate.listeners import COOKIE
@@ -62,6 +62,7 @@ class Isolation:
         worker = self._worker or {}
         session = worker.get(SESSION_INPUT) or session_name()
         os.environ[COOKIE] = session
+        opened = self._config.stash[testing.OPENED]
         try:
             return Keeper(
                 cgroup=self._settings.cgroup,
@@ -70,6 +71,7 @@ class Isolation:
                 degrade=self._settings.unsupported == "degrade",
                 places=self._places(),
                 images=self._settings.images,
+                opened=opened,
             )
         except SpecError as error:  # of --isolate-cgroup
             if self._worker is not None:  # that raises counts as crashed, and the user does not see why

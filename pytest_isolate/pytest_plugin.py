@@ -19,7 +19,12 @@ for _finder in sys.meta_path:
     getattr(_finder, "_must_rewrite", set()).discard("pytest_isolate")
 
 from pytest_isolate import options, testing  # noqa: E402 - after that
-from pytest_isolate.testing import isolate_network, isolate_network_factory, isolated  # noqa: E402, F401 - fixtures
+from pytest_isolate.testing import (  # noqa: E402, F401 - fixtures
+    isolate_network,
+    isolate_network_factory,
+    isolate_open_port,
+    isolated,
+)
 
 if TYPE_CHECKING:
     from pytest_isolate.items import Isolation
@@ -39,6 +44,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     settings = options.configure(config)
+    config.stash[testing.OPENED] = set()
     config.stash[testing.KEEPER] = lambda: _isolation(config).keeper()
     config.stash[testing.REFUSED] = lambda lack: settings.unsupported == "skip" and pytest.skip(str(lack))
 

@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_isolate import cgroups, guest, logs, native, salvage
@@ -55,6 +55,7 @@ class Keeper:
         degrade: bool = False,
         places: tuple[str, ...] = (),
         images: str | None = None,
+        opened: Collection[int] = (),
     ) -> None:
         """Find out what the host allows and start the builder.
 
@@ -65,6 +66,7 @@ class Keeper:
         :param degrade: run with what there is where the host lacks something (``--isolate-unsupported=degrade``).
         :param places: directories that tests will write to (the project), beyond those that the host module knows.
         :param images: folder that has the images; None: ``fixtures_images`` of the current one.
+        :param opened: host ports of every run beside those of its spec; looked at before each.
         :raises UnsupportedError: no sandbox can be had here at all (unless degrading).
         :raises SpecError: ``cgroup`` can't be used.
         """
@@ -77,7 +79,7 @@ class Keeper:
         with contextlib.ExitStack() as undo:
             self._forker = Forker()
             self._heap = Heap()
-            self._host_ports = HostPorts(Lookup(cgroups.first_process(session), session))
+            self._host_ports = HostPorts(Lookup(cgroups.first_process(session), session), opened)
             undo.callback(self._host_ports.close)
             self._stacks = Fd(os.memfd_create("isolate-stacks"))
             undo.callback(os.close, self._stacks)

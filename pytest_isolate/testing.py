@@ -81,6 +81,8 @@ class Isolated(NamedTuple):
 #: In ``config.stash``: what gives the keeper of this process, and what to do about what the host lacks.
 KEEPER: pytest.StashKey[Callable[[], Keeper]] = pytest.StashKey()
 REFUSED: pytest.StashKey[Callable[[Exception], object]] = pytest.StashKey()
+#: In ``config.stash``: ports of the host's loopback that fixtures have opened to sandboxes.
+OPENED: pytest.StashKey[set[int]] = pytest.StashKey()
 #: In ``config.stash`` inside a sandbox.
 ISOLATED: pytest.StashKey[Isolated] = pytest.StashKey()
 
@@ -89,6 +91,27 @@ ISOLATED: pytest.StashKey[Isolated] = pytest.StashKey()
 def isolated(pytestconfig: pytest.Config) -> Isolated:
     """The sandbox that this test runs in: its limits, whether a key is in force, what it has used so far."""
     return pytestconfig.stash.get(ISOLATED, Isolated())
+
+
+@pytest.fixture(scope="session")
+def isolate_open_port(pytestconfig: pytest.Config) -> Callable[[int | str], None]:
+    """``isolate_open_port(port)`` lets tests reach a port of the host's loopback, as if each had it in ``host_ports``.
+
+    For servers that a fixture of wider scope has had started by somebody else, at a port that nobody knows before: a
+    container's, published by Docker's daemon. From the next test on, and until the session's end.
+
+    The function raises ``ValueError`` if that is no port, and ``RuntimeError`` inside a sandbox, which it cannot open.
+    """
+
+    def open_port(port: int | str) -> None:
+        from pytest_isolate import values  # noqa: PLC0415 - not at each start of pytest
+
+        if ISOLATED in pytestconfig.stash:
+            msg = f"port {port} cannot be opened from inside: call isolate_open_port in a fixture of wider scope"
+            raise RuntimeError(msg)
+        pytestconfig.stash[OPENED].update(values.ports([port]) or ())
+
+    return open_port
 
 
 @pytest.fixture(scope="session")

@@ -181,6 +181,30 @@ def test_a_port_of_the_host_is_reached_where_it_is_listed_and_no_other_one_is(pr
         project.isolated().assert_outcomes(passed=4)
 
 
+def test_a_fixture_opens_a_port_that_is_not_known_before(project: Project) -> None:
+    with on_the_host() as opened:
+        project.write(
+            servers=SERVERS,
+            test_it=f"""
+            import pytest
+            from servers import *
+            @pytest.fixture(scope="module")
+            def container(isolate_open_port):
+                isolate_open_port("{opened}")  # as testcontainers gives it
+            def test_before(): assert refused({opened})
+            def test_opened(container): assert heard({opened}) == heard({opened}, "::1") == "the host"
+            @pytest.mark.isolate(host_ports="none")
+            def test_none(container): assert refused({opened})
+            def test_not_from_inside(isolate_open_port):
+                with pytest.raises(RuntimeError, match="port 80 cannot be opened from inside"): isolate_open_port(80)
+            @pytest.mark.no_isolate
+            def test_no_port(isolate_open_port):
+                with pytest.raises(ValueError, match="'http' is no port"): isolate_open_port("http")
+            """,
+        )
+        project.isolated().assert_outcomes(passed=5)
+
+
 def test_the_option_and_the_ini_value_list_ports_for_all_tests(project: Project) -> None:
     with on_the_host() as first, on_the_host() as second:
         project.write(

@@ -49,9 +49,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[testing.REFUSED] = lambda lack: settings.unsupported == "skip" and pytest.skip(str(lack))
 
 
-@pytest.hookimpl(trylast=True)  # other plugins and conftest files add markers in this hook
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # after all others: plugins and conftest files add markers in this hook
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, object, object]:
+    result = yield
     options.check_items(config, items)
+    return result
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -84,20 +86,36 @@ def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[Any], request: p
     _look_again(request.config, fixturedef)
 
 
-@pytest.hookimpl(
-    tryfirst=True
-)  # before plugins that would run the test in this process, such as one that reruns failures
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    if (spec := options.spec_for(item)) is None:
-        _look_again(item.config)
-        return None
-    ahead = None if nextitem is None else options.spec_for(nextitem)
-    _isolation(item.config).protocol(item, nextitem, spec, ahead)
-    return True
+class _Protocol:
+    """Registered when all others are there, as of those that want to be first the last one is.
+
+    Before plugins that would run the test in this process: one that reruns failures, or forks.
+    """
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        if (spec := options.spec_for(item)) is None:
+            _look_again(item.config)
+            return None
+        ahead = None if nextitem is None else options.spec_for(nextitem)
+        _isolation(item.config).protocol(item, nextitem, spec, ahead)
+        return True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Called inside only; out here, another plugin is about to run the test, whatever we were told."""
+    if testing.ISOLATED not in item.config.stash and options.spec_for(item) is not None:
+        reason = (
+            f"{item.nodeid} would run outside of its sandbox: another plugin or a conftest.py file runs tests itself, "
+            "past pytest-isolate-ns. Leave that one out (-p no:NAME), or mark the test no_isolate."
+        )
+        pytest.exit(reason, returncode=pytest.ExitCode.USAGE_ERROR)  # no failure, which an xfail mark would expect
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)  # within pytest-cov's, which ends the measurement
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    session.config.pluginmanager.register(_Protocol(), "isolate-protocol")
     try:
         return (yield)
     finally:

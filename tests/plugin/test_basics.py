@@ -35,6 +35,72 @@ def test_junit_xml_has_the_same_cases_and_properties(project: Project) -> None:
     assert '<property name="isolate_wall_seconds"' in text
 
 
+RUNS_TESTS_ITSELF = """
+    import pytest
+    from _pytest.runner import runtestprotocol
+
+    def protocol(item, nextitem):
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        runtestprotocol(item, nextitem=nextitem)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+"""
+WHERE_IT_RUNS = """
+    import socket
+    import pytest
+
+    @pytest.mark.isolate(hostname="inside")
+    def test_it(): assert socket.gethostname() == "inside"
+    @pytest.mark.isolate(hostname="inside")
+    @pytest.mark.xfail
+    def test_xfail(): assert socket.gethostname() == "inside"; assert 0
+"""
+
+
+@pytest.mark.parametrize("more", [[], ["-n", "1"]], ids=["here", "xdist"])
+def test_another_plugin_that_wants_to_run_tests_first_does_so_inside(project: Project, more: list[str]) -> None:
+    """As pytest-forked does; ours is registered before a conftest file, which pluggy calls first then."""
+    project.write(
+        conftest=f"""{RUNS_TESTS_ITSELF}
+    pytest_runtest_protocol = pytest.hookimpl(tryfirst=True)(lambda item, nextitem: protocol(item, nextitem))
+        """,
+        test_it=WHERE_IT_RUNS,
+    )
+    project.run(*more).assert_outcomes(passed=1, xfailed=1)
+
+
+def test_a_test_that_is_run_past_us_ends_the_run(project: Project) -> None:
+    """It is no failure of the test, which an xfail mark would expect."""
+    project.write(
+        conftest=f"""{RUNS_TESTS_ITSELF}
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(session): return [protocol(item, None) for item in session.items[::-1]]
+        """,
+        test_it=WHERE_IT_RUNS,
+    )
+    result = project.run()
+    result.stdout.fnmatch_lines(
+        ["*test_it.py::test_xfail would run outside of its sandbox: another plugin or*no_isolate*"]
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.assert_outcomes()
+
+
+def test_a_marker_that_is_added_last_of_all_counts(project: Project) -> None:
+    project.write(
+        conftest="""
+        import pytest
+        @pytest.hookimpl(trylast=True)
+        def pytest_collection_modifyitems(items): items[0].add_marker(pytest.mark.isolate(hostname="inside"))
+        """,
+        test_it="""
+        import socket
+        def test_it(): assert socket.gethostname() == "inside"
+        """,
+    )
+    project.run().assert_outcomes(passed=1)
+
+
 @pytest.mark.skipif(pytest.version_tuple < (9, 0), reason="pytest has sub-tests since 9.0")
 def test_failed_sub_tests_fail_the_run_as_in_a_plain_one(project: Project) -> None:
     project.write(

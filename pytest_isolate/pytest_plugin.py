@@ -115,7 +115,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, trylast=True)  # within pytest-cov's, which ends the measurement
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    session.config.pluginmanager.register(_Protocol(), "isolate-protocol")
+    manager = session.config.pluginmanager
+    if not manager.hasplugin("isolate-protocol"):  # a plugin may run the loop again
+        manager.register(_Protocol(), "isolate-protocol")
     try:
         return (yield)
     finally:

@@ -53,6 +53,8 @@ class Isolation:
         self._placement = Placement([*self._settings.fixtures_inside, *neighbours.FIXTURES_INSIDE])
         self._measured = measuring.Measured()
         self._left: int | None = None  # isolated tests to come
+        outside = plugins.named(config, {*self._settings.makereport_outside, *neighbours.MAKEREPORT_OUTSIDE})
+        self._makereport_outside = set().union(*outside.values())
         self._messenger = inside.Messenger(config)
         self._messenger.register()
 
@@ -113,6 +115,9 @@ class Isolation:
         if unknown := wider.unknown(item, self._settings.fixtures_inside):
             # No error: a run of some of the tests need not have the conftest.py file that has the fixture.
             yield f"isolate: isolate_fixtures_inside names what is no fixture of this run: {', '.join(unknown)}"
+        wanted = plugins.named(self._config, self._settings.makereport_outside)
+        if strange := [name for name, found in wanted.items() if not found]:
+            yield f"isolate: isolate_makereport_outside names what is no plugin of this run: {', '.join(strange)}"
 
     def hand_over_coverage(self) -> None:
         """Add what the tests covered to coverage's data. For the end of ``pytest_runtestloop``."""
@@ -197,8 +202,8 @@ class Isolation:
 
     def _without_sandbox(self, item: pytest.Item, nextitem: pytest.Item | None, setup: pytest.TestReport) -> None:
         """The end of a test that was not run."""
-        _log(item, setup)
-        _log(item, self._wider_teardown(item, nextitem))
+        self._log(item, setup)
+        self._log(item, self._wider_teardown(item, nextitem))
 
     def _wider_setup(
         self, item: pytest.Item, nextitem: pytest.Item | None, lack: IsolateError | None
@@ -294,7 +299,7 @@ class Isolation:
         """Log the attempts that are followed by another, each as a whole."""
         for attempt in came.earlier:
             for report in attempt:
-                _log(item, report)
+                self._log(item, report)
             item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
             item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
 
@@ -303,7 +308,7 @@ class Isolation:
         teardown = came.last("teardown")
         for report in came.reports:
             if report is not teardown:
-                _log(item, report)
+                self._log(item, report)
         for name, value in came.stops:
             setattr(item.session, name, value)
         if came.interrupt is not None:
@@ -312,7 +317,7 @@ class Isolation:
             self._settle(item)
             report = self._wider_teardown(item, nextitem)
             teardown = report if teardown is None else verdict.joined(teardown, report)
-        _log(item, teardown)
+        self._log(item, teardown)
 
     def _unread_output(self) -> dict[str, str]:
         """What the child wrote and did not read back: all of the phase in which it died.
@@ -327,7 +332,6 @@ class Isolation:
         out, err = capture.read_global_capture()
         return {"stdout": out, "stderr": err}
 
-
-def _log(item: pytest.Item, report: pytest.TestReport) -> None:
-    neighbours.told(item, report)
-    item.ihook.pytest_runtest_logreport(report=report)
+    def _log(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        neighbours.told(item, report, self._makereport_outside)
+        item.ihook.pytest_runtest_logreport(report=report)

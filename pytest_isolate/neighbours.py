@@ -7,6 +7,7 @@ nothing crosses, as with any plugin that is not named here.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import sys
 import time
@@ -14,14 +15,15 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import pluggy
 import pytest
 
-from pytest_isolate import allure, reports, syrupy
+from pytest_isolate import allure, plugins, reports, syrupy
 
 #: Fixtures of other plugins that each sandbox sets up for itself, as tests talk to objects that a thread of theirs has:
 #: pytest-httpserver's server, which is told in each test what to answer.
 FIXTURES_INSIDE = ("make_httpserver",)
+#: pytest-dependency keeps in its ``pytest_runtest_makereport`` how tests ended, for those that depend on them.
+MAKEREPORT_OUTSIDE = ("dependency", "pytest_dependency")
 
 _BDD = "pytest_bdd.reporting"
 _SCENARIO: pytest.StashKey[Any] = pytest.StashKey()
@@ -84,17 +86,16 @@ def outcomes(config: pytest.Config) -> set[str]:
     return {"rerun"} if retry is None else {"rerun", str(retry.Defaults.RETRY_OUTCOME)}  # the first: rerunfailures'
 
 
-def told(item: pytest.Item, report: pytest.TestReport) -> None:
-    """Let those plugins know of a report that take it where it is made, inside, and ask out here what came before."""
+def told(item: pytest.Item, report: pytest.TestReport, outside: set[object]) -> None:
+    """Let those plugins know of a report that take it where it is made, inside, and ask out here what came before.
+
+    :param outside: plugins whose ``pytest_runtest_makereport`` is called.
+    """
     if hasattr(report, "context"):  # of a sub-test
         return
-    manager = item.config.pluginmanager
-    dependency = manager.getplugin("dependency") or manager.getplugin("pytest_dependency")
-    if dependency is not None:  # the results of tests, for those that depend on them. Seen with 0.6.1
-        wrapper = dependency.pytest_runtest_makereport(item, None)
-        next(wrapper)
-        with contextlib.suppress(StopIteration):
-            wrapper.send(pluggy.Result.from_call(lambda: report))
+    if outside:
+        call = reports.call_of(report.when, _outcome, report=report)
+        plugins.told_again(item, outside, call, _twin(report))
     if (retry := _retry(item.config)) is not None and report.when in retry.stages:
         retry.retry_manager.record_node_stats(report)
     if _SCENARIO in item.stash and report.when != "setup":
@@ -102,6 +103,23 @@ def told(item: pytest.Item, report: pytest.TestReport) -> None:
         bdd.test_report_context_registry[report] = bdd.ReportContext(scenario=item.stash[_SCENARIO], name=item.name)
     if (listener := allure.listener(item.config)) is not None:
         allure.told(listener, item, report)
+
+
+def _twin(report: pytest.TestReport) -> pytest.TestReport:
+    """A copy that can be added to: what the hooks add has been added inside."""
+    twin = copy.copy(report)
+    for name, value in vars(report).items():
+        if isinstance(value, list):
+            setattr(twin, name, [*value])
+    return twin
+
+
+def _outcome(report: pytest.TestReport) -> None:
+    """End as the phase of a report did."""
+    if report.failed or hasattr(report, "wasxfail"):
+        pytest.fail(report.longreprtext, pytrace=False)
+    if report.skipped:
+        pytest.skip(report.longreprtext)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ _UNSUPPORTED = (
     "what happens where the host lacks what a test asks for: error (default), skip, or degrade: run it with what there "
     "is and say what is not in force"
 )
+_OUTSIDE = "plugins whose pytest_runtest_makereport is called once more outside: those that keep what tests came to"
 _INSIDE = "wider-scoped fixtures that each sandbox sets up for itself, by name: those that tests share with a thread"
 
 
@@ -53,6 +54,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("isolate_unsupported", _UNSUPPORTED)
     parser.addini("isolate_images_path", "folder that has the images, from the root directory; fixtures_images")
     parser.addini("isolate_fixtures_inside", _INSIDE, type="args", default=[])
+    parser.addini("isolate_makereport_outside", _OUTSIDE, type="args", default=[])
     for key in DEFAULT_KEYS:
         about, metavar = f"{KEYS[key].meaning} (tests' markers win)", KEYS[key].metavar
         if KEYS[key].repeated:

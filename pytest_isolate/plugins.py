@@ -7,8 +7,11 @@ output and logs: another plugin's would work on what only the inside has set, an
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any
 
+import pluggy
 import pytest
 
 _OURS = "pytest_isolate"
@@ -40,6 +43,28 @@ def protocols(item: pytest.Item) -> Iterator[Callable[[], object]]:
     for hook in reversed(item.ihook.pytest_runtest_protocol.get_hookimpls()):
         if not (hook.hookwrapper or hook.wrapper) and _package(hook.plugin) not in {"_pytest", _OURS}:
             yield functools.partial(hook.function, *(arguments[name] for name in hook.argnames))
+
+
+def named(config: pytest.Config, names: Iterable[str]) -> dict[str, set[object]]:
+    """The plugins of each name: pytest's name of it, or its module's; ``conftest`` is every conftest file."""
+    found: dict[str, set[object]] = {name: set() for name in names}
+    for name, plugin in config.pluginmanager.list_name_plugin():
+        if plugin is not None:
+            for each in found.keys() & {name, _module(plugin), _module(plugin).rpartition(".")[2]}:
+                found[each].add(plugin)
+    return found
+
+
+def told_again(item: pytest.Item, plugins: set[object], call: object, report: pytest.TestReport) -> None:
+    """Call ``pytest_runtest_makereport`` of ``plugins`` alone, as if ``report`` were what it comes to."""
+    arguments = {"item": item, "call": call}
+    for hook in item.ihook.pytest_runtest_makereport.get_hookimpls():
+        if hook.plugin in plugins:
+            returned: Any = hook.function(*(arguments[name] for name in hook.argnames))
+            if hook.hookwrapper or hook.wrapper:
+                next(returned)
+                with suppress(StopIteration):
+                    returned.send(pluggy.Result.from_call(lambda: report) if hook.hookwrapper else report)
 
 
 def _module(plugin: object) -> str:

@@ -19,7 +19,7 @@ from pytest_isolate.values import foreign_seconds
 T = TypeVar("T")
 
 #: Values of the ini file beside those of the keys.
-_OTHER_VALUES = ("isolate_unsupported", "isolate_images_path", "isolate_fixtures_inside")
+_OTHER_VALUES = ("isolate_unsupported", "isolate_images_path", "isolate_fixtures_inside", "isolate_makereport_outside")
 
 
 class Reading:
@@ -45,6 +45,7 @@ class Reading:
             cgroup=self._read("isolate_cgroup", _cgroup, ini=False),
             images=self._images,
             fixtures_inside=tuple(self._config.getini("isolate_fixtures_inside")),
+            makereport_outside=tuple(self._config.getini("isolate_makereport_outside")),
             # pytest-timeout's --timeout is on the command line, so it is stronger than our ini file.
             defaults=(self._command_line(), self._timeout_of_command_line(), self._ini(), self._timeout_of_ini()),
         )

@@ -23,6 +23,7 @@ class Settings(NamedTuple):
     usage_rows: int = 10  #: rows of the usage table
     cgroup: str | None = None  #: delegated cgroup, as a path from the cgroup root
     fixtures_inside: tuple[str, ...] = ()  #: wider-scoped ones that each sandbox sets up for itself
+    makereport_outside: tuple[str, ...] = ()  #: plugins whose ``pytest_runtest_makereport`` is called outside as well
     defaults: tuple[Layer, ...] = ()  #: for every test, the stronger first
 
 

@@ -136,3 +136,53 @@ def test_what_hooks_stash_inside_stays_there_and_what_they_report_comes_out(proj
     )
     project.isolated("-s").stdout.fnmatch_lines(["reported test_it", "stashed nothing"])
     project.run("-s").stdout.fnmatch_lines(["reported test_it", "stashed test_it"])
+
+
+def test_what_conftest_files_learn_of_reports_outside_is_known_to_the_next_test(project: Project) -> None:
+    """pytest's recipe for steps that build on one another, and a wrapper that adds to reports and keeps them."""
+    project.write(
+        conftest="""
+        import pytest
+
+        def pytest_runtest_makereport(item, call):
+            if "incremental" in item.keywords and call.excinfo is not None:
+                item.parent._previousfailed = item
+        def pytest_runtest_setup(item):
+            if "incremental" in item.keywords:
+                previousfailed = getattr(item.parent, "_previousfailed", None)
+                if previousfailed is not None:
+                    pytest.xfail(f"previous test failed ({previousfailed.name})")
+        """,
+        wraps="""
+        import pytest
+
+        kept = []
+        @pytest.fixture
+        def learnt(): return kept
+        @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+        def pytest_runtest_makereport(item, call):
+            outcome = yield
+            report = outcome.get_result()
+            if call.when == "call":
+                report.sections.append(("kept", report.outcome))
+                report.user_properties.append(("kept", len(kept)))
+            kept.append((item.name, report.when, report.outcome, call.when, call.excinfo is None))
+        """,
+        test_it="""
+        import pytest
+
+        @pytest.mark.incremental
+        class TestSteps:
+            def test_login(self): pass
+            def test_modification(self): assert 0
+            def test_deletion(self): pass
+        @pytest.mark.skip
+        def test_skipped(): pass
+        @pytest.mark.xfail
+        def test_xfail(): assert 0
+        def test_learnt(learnt): assert 0, learnt
+        """,
+    )
+    project.compared("-p", "wraps", "-W", "ignore", "-oisolate_makereport_outside=conftest wraps")
+    result = project.isolated("-oisolate_makereport_outside=conftest wrops")
+    result.stdout.fnmatch_lines(["isolate: isolate_makereport_outside names what is no plugin of this run: wrops"])

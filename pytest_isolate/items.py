@@ -311,6 +311,8 @@ class Isolation:
                 self._log(item, report)
         for name, value in came.stops:
             setattr(item.session, name, value)
+        if isinstance(end := came.interrupt, pytest.exit.Exception) and end.returncode == pytest.ExitCode.USAGE_ERROR:
+            options.end_run(self._config, str(end.msg))
         if came.interrupt is not None:
             raise came.interrupt
         if teardown is None or not wider.stays(item, nextitem):

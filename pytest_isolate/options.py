@@ -7,7 +7,7 @@ markers (:mod:`pytest_isolate.markers`) once all tests are collected.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 #: In ``item.stash`` once :func:`check_items` has run; None for a test that is not isolated.
 SPEC: pytest.StashKey[Spec | None] = pytest.StashKey()
+#: In ``item.stash`` if the item had markers of ours then.
+_READ: pytest.StashKey[list[pytest.Mark]] = pytest.StashKey()
 
 _MARKERS = ("isolate", "no_isolate")
 _WORKER_ERRORS = "isolate_usage_errors"  #: key in an xdist worker's ``workeroutput``
@@ -102,9 +104,11 @@ def check_items(config: pytest.Config, items: list[pytest.Item]) -> None:
         and the user sees an INTERNALERROR without the message.
     """
     settings = config.stash[SETTINGS]
-    if not settings.everything and not any(mark.name in _MARKERS for item in items for mark in item.iter_markers()):
-        for item in items:
-            item.stash[SPEC] = None
+    for item in items:
+        item.stash[SPEC] = None
+        if marks := _marks(item):
+            item.stash[_READ] = marks
+    if not settings.everything and not any(_READ in item.stash for item in items):
         return
     from pytest_isolate.markers import MarkerReader  # noqa: PLC0415 - only if a test may be isolated
 
@@ -129,10 +133,38 @@ def check_items(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.clear()
 
 
-def raise_worker_errors(node: Any) -> None:
-    """Raise in the xdist controller what a worker's :func:`check_items` found. For ``pytest_testnodedown``.
+def check_late_markers(item: pytest.Item) -> None:
+    """See that ``item`` has the markers that it was given its Spec by. For when its set-up has run.
 
-    :raises pytest.UsageError: at the first worker; the others found the same.
+    :raises pytest.exit.Exception: a fixture or a hook has added one, which comes too late: nobody may believe that the
+        test is in a sandbox, or has a limit, which it has not.
+    """
+    if not item.config.stash[SETTINGS].off and _marks(item) != item.stash.get(_READ, []):
+        end_run(
+            item.config,
+            f"{item.nodeid}: a fixture or a hook added a marker of pytest-isolate-ns while the test was run, which has "
+            "no effect then. Write it at the test, or add it in pytest_collection_modifyitems.",
+        )
+
+
+def end_run(config: pytest.Config, reason: str) -> NoReturn:
+    """End the run with a usage error while a test runs. No failure of the test, which an xfail mark would expect.
+
+    :raises pytest.exit.Exception: always; of an xdist worker's, :func:`raise_worker_errors` tells.
+    """
+    if (output := getattr(config, "workeroutput", None)) is not None:
+        output[_WORKER_ERRORS] = [reason]
+    pytest.exit(reason, returncode=pytest.ExitCode.USAGE_ERROR)
+
+
+def _marks(item: pytest.Item) -> list[pytest.Mark]:
+    return [mark for mark in item.iter_markers() if mark.name in _MARKERS]
+
+
+def raise_worker_errors(node: Any) -> None:
+    """Raise in the xdist controller what a worker found wrong. For ``pytest_testnodedown``.
+
+    :raises pytest.UsageError: at the first worker; of :func:`check_items` the others found the same.
     """
     # A worker that crashed has no output.
     if problems := getattr(node, "workeroutput", {}).get(_WORKER_ERRORS):

@@ -106,11 +106,16 @@ class _Protocol:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Called inside only; out here, another plugin is about to run the test, whatever we were told."""
     if testing.ISOLATED not in item.config.stash and options.spec_for(item) is not None:
-        reason = (
+        options.end_run(
+            item.config,
             f"{item.nodeid} would run outside of its sandbox: another plugin or a conftest.py file runs tests itself, "
-            "past pytest-isolate-ns. Leave that one out (-p no:NAME), or mark the test no_isolate."
+            "past pytest-isolate-ns. Leave that one out (-p no:NAME), or mark the test no_isolate.",
         )
-        pytest.exit(reason, returncode=pytest.ExitCode.USAGE_ERROR)  # no failure, which an xfail mark would expect
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    options.check_late_markers(item)
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)  # within pytest-cov's, which ends the measurement

@@ -101,6 +101,27 @@ def test_a_marker_that_is_added_last_of_all_counts(project: Project) -> None:
     project.run().assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize("where", [(), ("--isolate-all",)], ids=["outside", "inside"])
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["here", "xdist"])
+def test_a_marker_that_a_fixture_adds_too_late_ends_the_run(
+    project: Project, where: tuple[str, ...], workers: tuple[str, ...]
+) -> None:
+    project.write(
+        test_it="""
+        import pytest
+        @pytest.fixture
+        def small(request): request.node.add_marker(pytest.mark.isolate(memory="50M"))
+        @pytest.mark.xfail
+        def test_it(small): assert 0
+        """,
+    )
+    result = project.run(*where, *workers)
+    (result.stderr if workers else result.stdout).fnmatch_lines(["*test_it.py::test_it: a fixture*modifyitems.*"])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.assert_outcomes()
+    project.run("--isolate-off").assert_outcomes(xfailed=1)
+
+
 @pytest.mark.skipif(pytest.version_tuple < (9, 0), reason="pytest has sub-tests since 9.0")
 def test_failed_sub_tests_fail_the_run_as_in_a_plain_one(project: Project) -> None:
     project.write(

@@ -207,7 +207,8 @@ class Builder:
     def _receive(self) -> tuple[bytes, list[int], bool]:
         """An answer, its descriptors, and whether these are all: the kernel drops those that there is no room for."""
         try:
-            message, descriptors, flags, _ = socket.recv_fds(self._socket, _REPLY.size, _DESCRIPTORS)
+            close_on_exec = socket.MSG_CMSG_CLOEXEC
+            message, descriptors, flags, _ = socket.recv_fds(self._socket, _REPLY.size, _DESCRIPTORS, close_on_exec)
         except OSError as error:
             raise self._gone(error) from error
         except (
@@ -215,8 +216,6 @@ class Builder:
         ):  # KeyboardInterrupt: the answer would come when another is expected, so this builder is done for
             self._socket.close()
             raise
-        for fd in descriptors:
-            os.set_inheritable(fd, False)  # noqa: FBT003 - the standard library's signature
         if len(message) != _REPLY.size:
             raise self._gone(None)
         return message, descriptors, not flags & socket.MSG_CTRUNC

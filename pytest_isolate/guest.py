@@ -73,7 +73,7 @@ class Line:
         wire.send(self._bell, [Frame.ATTENDED, None])
 
 
-def run(line: Line, body: Callable[[Line], None], stacks: Fd, complete: Callable[[], None]) -> NoReturn:
+def run(line: Line, body: Callable[[Line], None], stacks: Fd, complete: Callable[[], None] | None) -> NoReturn:
     """Run ``body(line)`` and end this process.
 
     :param complete: what is left to do to the sandbox from inside; may raise SetupError.
@@ -86,8 +86,10 @@ def run(line: Line, body: Callable[[Line], None], stacks: Fd, complete: Callable
         gc.freeze()
         faulthandler.enable(stacks)
         faulthandler.register(DUMP_SIGNAL, stacks, all_threads=True, chain=False)
-        _set_environment(line.spec)
-        complete()
+        if line.spec.env:
+            _set_environment(line.spec)
+        if complete is not None:
+            complete()
         body(line)
         _flush()
         line.send(Frame.END, None)

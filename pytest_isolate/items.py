@@ -19,7 +19,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,8 +33,10 @@ from pytest_isolate.placement import Placement
 from pytest_isolate.session import Interrupted, Keeper
 
 if TYPE_CHECKING:
+    from pytest_isolate.guest import Line
     from pytest_isolate.outcome import Outcome
     from pytest_isolate.spec import Spec
+    from pytest_isolate.wider import Wider
 
 #: Key of an xdist worker's ``workerinput``: the name of the session's cgroup.
 SESSION_INPUT = "isolate_session"
@@ -153,7 +155,8 @@ class Isolation:
 
     def _phases(self, item: pytest.Item, nextitem: pytest.Item | None, spec: Spec, ahead: Spec | None) -> None:
         lack = self._lack(spec)
-        setup = self._wider_setup(item, nextitem, lack)
+        outside, apart = self._placement.of(item)
+        setup = self._wider_setup(item, nextitem, lack, outside)
         raised = None if setup.excinfo is None else setup.excinfo.value
         if lack is not None and raised is lack:
             self._without_sandbox(item, nextitem, self._refusal(item, lack))
@@ -166,8 +169,7 @@ class Isolation:
         while True:
             try:
                 with self._overhearing() as overheard:
-                    body = partial(inside.run, item, raised, attempts, overheard=overheard)
-                    outcome = self._run(item, spec, ahead, body)
+                    outcome = self._run(item, spec, ahead, self._prepared(item, raised, attempts, apart, overheard))
             except (IsolateError, OSError) as error:
                 why = SetupError.of("run the test", error) if isinstance(error, OSError) else error
                 self._settle(item)
@@ -206,14 +208,14 @@ class Isolation:
         self._log(item, self._wider_teardown(item, nextitem))
 
     def _wider_setup(
-        self, item: pytest.Item, nextitem: pytest.Item | None, lack: IsolateError | None
+        self, item: pytest.Item, nextitem: pytest.Item | None, lack: IsolateError | None, needed: Iterable[Wider]
     ) -> pytest.CallInfo[object]:
         """Do out here what belongs out here of the set-up phase, unless ``lack`` says that it would be in vain.
 
         Of the phase's hooks only pytest's own run; see :mod:`pytest_isolate.plugins`. Where all has been set up by a
         test before, and stays, only those are run that tell of what went wrong in this process meanwhile.
         """
-        if lack is None and wider.stands(item, self._placement.outside(item)) and wider.stays(item, nextitem):
+        if lack is None and wider.stands(item, needed) and wider.stays(item, nextitem):
             return reports.call_of(
                 "setup", plugins.own_hook(self._config, "pytest_runtest_setup", watching=True), item=item
             )
@@ -253,7 +255,25 @@ class Isolation:
         if item not in item.session._setupstate.stack:
             self._whole_setup(item, None)
 
-    def _run(self, item: pytest.Item, spec: Spec, ahead: Spec | None, body: Callable[..., None]) -> Outcome:
+    def _prepared(
+        self,
+        item: pytest.Item,
+        failure: BaseException | None,
+        attempts: int,
+        apart: Iterable[Wider],
+        overheard: Overheard | None,
+    ) -> Callable[[Line], None]:
+        return inside.prepared(
+            item,
+            failure,
+            attempts,
+            overheard=overheard,
+            apart=apart,
+            coverage=self._measured.before_fork(),
+            messenger=self._messenger,
+        )
+
+    def _run(self, item: pytest.Item, spec: Spec, ahead: Spec | None, body: Callable[[Line], None]) -> Outcome:
         # pytest-timeout's alarm would go off in our waiting; the sandbox's own time-out stands for it.
         if (cancel := getattr(item, "cancel_timeout", None)) is not None:
             cancel()
@@ -261,8 +281,6 @@ class Isolation:
             import faulthandler  # noqa: PLC0415 - pytest loads it late as well
 
             faulthandler.cancel_dump_traceback_later()  # would show this process waiting; the child starts it anew
-        apart, coverage = self._placement.inside(item), self._measured.before_fork()
-        body = partial(body, apart=apart, coverage=coverage, messenger=self._messenger)
         keep = keepsakes.base_of_tmp_path(item)
         try:
             return self.keeper().run(spec, body, ahead=ahead, keep=keep, more=self._remaining(item))

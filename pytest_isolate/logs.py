@@ -11,22 +11,25 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 _PATIENCE = 0.5  # seconds for all: a handler may be stuck for reasons of its own, or wait for another's lock
 
 
-@contextmanager
-def held() -> Iterator[None]:
+def held() -> AbstractContextManager[None]:
     """Have the locks of all handlers, but those that are not free in time; left in the child as in the parent."""
+    return _held() if threading.active_count() > 1 else nullcontext()
+
+
+@contextmanager
+def _held() -> Iterator[None]:
     deadline = time.monotonic() + _PATIENCE
     taken = []
     try:
-        if threading.active_count() > 1:
-            for reference in [*getattr(logging, "_handlerList", ())]:  # private: of 3.10 to 3.13
-                lock = getattr(reference(), "lock", None)
-                if lock is not None and lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
-                    taken.append(lock)
+        for reference in [*getattr(logging, "_handlerList", ())]:  # private: of 3.10 to 3.13
+            lock = getattr(reference(), "lock", None)
+            if lock is not None and lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                taken.append(lock)
         yield
     finally:
         for lock in taken:

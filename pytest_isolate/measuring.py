@@ -151,14 +151,11 @@ class Measured:
 
 
 @contextmanager
-def forwarded(ongoing: Ongoing | None, send: Callable[[object], None]) -> Iterator[None]:
+def forwarded(ongoing: Ongoing, send: Callable[[object], None]) -> Iterator[None]:
     """In the child: send what is covered meanwhile.
 
     :param ongoing: what :meth:`Measured.before_fork` returned.
     """
-    if ongoing is None:
-        yield
-        return
     coverage = ongoing.coverage
     restarted = _current()
     if restarted is not coverage:

@@ -116,7 +116,7 @@ class Forker:
         data.attach, data.attach_count = array("int[]", entry.attach), len(entry.attach)
         data.close, data.close_count = array("int[]", entry.close), len(entry.close)
         data.cwd = array("char[]", os.fsencode(entry.cwd))
-        data.capabilities, data.keep_credentials = plan.capabilities, not plan.join & Clone.NEWUSER
+        data.capabilities, data.keep_credentials = plan.capabilities, not plan.joins(Clone.NEWUSER)
         data.no_new_privs, data.seccomp = plan.no_new_privs, plan.seccomp
         data.cores, data.core_count = array("int[]", entry.cores), len(entry.cores)
         data.rlimits = array("uint64_t[]", [number for pair in entry.rlimits for number in pair])
@@ -176,7 +176,7 @@ def launch_command(plan: Plan, entry: Entry, status: int) -> list[str]:
     words += [f"join={int(plan.join)}", f"time={int(plan.join_late)}", f"unshare={int(plan.unshare_late)}"]
     words += [f"caps={plan.capabilities}", f"cwd={entry.cwd}", *(f"attach={fd}" for fd in entry.attach)]
     words += [*(f"core={core}" for core in entry.cores), *(f"rlimit={name}:{most}" for name, most in entry.rlimits)]
-    flags = (("keep", not plan.join & Clone.NEWUSER), ("nnp", plan.no_new_privs), ("seccomp", plan.seccomp))
+    flags = (("keep", not plan.joins(Clone.NEWUSER)), ("nnp", plan.no_new_privs), ("seccomp", plan.seccomp))
     return [*words, *(word for word, wanted in flags if wanted), "--"]
 
 

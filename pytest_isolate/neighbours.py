@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_isolate import allure, plugins, reports, syrupy
+
+if TYPE_CHECKING:
+    from pytest_isolate.forwarding import Forwarder
 
 #: Fixtures of other plugins that each sandbox sets up for itself, as tests talk to objects that a thread of theirs has:
 #: pytest-httpserver's server, which is told in each test what to answer.
@@ -27,43 +31,62 @@ MAKEREPORT_OUTSIDE = ("dependency", "pytest_dependency")
 
 _BDD = "pytest_bdd.reporting"
 _SCENARIO: pytest.StashKey[Any] = pytest.StashKey()
+_CONTROLLER: pytest.StashKey[list[int]] = pytest.StashKey()  #: descriptors
 
 _IDENTITY = ("name", "fullname", "group", "param", "params", "extra_info")
 
 
-def leave_controller(config: pytest.Config) -> None:
-    """In the child: give up an xdist worker's channel to the controller, which what a test writes there would break.
+def first_steps(item: pytest.Item, attempts: int) -> Iterator[Callable[[], None]]:
+    """What is to be done in the child before the test; to be asked before the fork.
 
-    The descriptors stay taken, as execnet's objects live on. Seen with execnet 2.1.
+    :param attempts: see :func:`pytest_isolate.inside.prepared`.
+    """
+    if descriptors := _to_controller(item.config):
+        yield functools.partial(_give_up, descriptors)
+    if attempts:
+        yield functools.partial(_lower_reruns, item, attempts)
+
+
+def _to_controller(config: pytest.Config) -> list[int]:
+    """An xdist worker's channel to the controller, of a local one, or of one at the other end of a socket.
+
+    Seen with execnet 2.1.
     """
     if not hasattr(config, "workerinput"):
-        return
-    for plugin in config.pluginmanager.get_plugins():
-        io = getattr(getattr(getattr(plugin, "channel", None), "gateway", None), "_io", None)
-        for name in ("infile", "outfile", "sock"):  # of a local worker, or of one at the other end of a socket
-            if (file := getattr(io, name, None)) is not None:
-                null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-                os.dup2(null, file.fileno(), inheritable=False)
-                os.close(null)
+        return []
+    if _CONTROLLER not in config.stash:
+        plugins = config.pluginmanager.get_plugins()
+        ios = [getattr(getattr(getattr(plugin, "channel", None), "gateway", None), "_io", None) for plugin in plugins]
+        files = [getattr(io, name, None) for io in ios for name in ("infile", "outfile", "sock")]
+        config.stash[_CONTROLLER] = [file.fileno() for file in files if file is not None]
+    return config.stash[_CONTROLLER]
 
 
-def senders(item: pytest.Item, send: Callable[[object], None]) -> Iterator[contextlib.AbstractContextManager[None]]:
+def _give_up(descriptors: list[int]) -> None:
+    """What a test writes there would break the channel. They stay taken, as execnet's objects live on."""
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for descriptor in descriptors:
+        os.dup2(null, descriptor, inheritable=False)
+    os.close(null)
+
+
+def forwarders(item: pytest.Item) -> Iterator[Forwarder]:
     """What is to be round the protocol inside, to send what the plugins that are there keep; :func:`add` takes it."""
     config = item.config
     if hasattr(config, "_benchmarksession"):
-        yield _sent_benchmarks(config, send)
+        yield functools.partial(_sent_benchmarks, config)
     if hasattr(config, "_syrupy"):
-        yield syrupy.sent(config, send)
+        yield functools.partial(syrupy.sent, config)
     if (listener := allure.listener(config)) is not None:
-        yield allure.sent(listener, item, send)
+        yield functools.partial(allure.sent, listener, item)
     if (retry := _retry(config)) is not None:
-        yield _sent_retries(retry, send)
+        yield functools.partial(_sent_retries, retry)
     if (scenarios := getattr(sys.modules.get(_BDD), "scenario_reports_registry", None)) is not None:
-        yield _sent_scenario(scenarios, item, send)
+        yield functools.partial(_sent_scenario, scenarios, item)
 
 
 def add(item: pytest.Item, kind: str, data: Any) -> bool:
-    """Give a plugin of pytest's process what one of :func:`senders` sent; whether it is of such a kind."""
+    """Give a plugin of pytest's process what one of :func:`forwarders` sent; whether it is of such a kind."""
     match kind:
         case "benchmark":
             _add_benchmark(item.config, *data)
@@ -199,12 +222,11 @@ def wait_before_rerun(item: pytest.Item) -> None:
         time.sleep(plugin.get_reruns_delay(item))
 
 
-def lower_reruns(item: pytest.Item, attempts: int) -> None:
+def _lower_reruns(item: pytest.Item, attempts: int) -> None:
     """Inside, after attempts that died outside of pytest-rerunfailures' sight: count them."""
-    if attempts:
-        marker = item.get_closest_marker("flaky")
-        delay = {} if marker is None else {name: value for name, value in marker.kwargs.items() if name != "reruns"}
-        item.add_marker(pytest.mark.flaky(**delay, reruns=reruns_left(item, attempts) - 1), append=False)
+    marker = item.get_closest_marker("flaky")
+    delay = {} if marker is None else {name: value for name, value in marker.kwargs.items() if name != "reruns"}
+    item.add_marker(pytest.mark.flaky(**delay, reruns=reruns_left(item, attempts) - 1), append=False)
 
 
 def _rerunfailures(item: pytest.Item) -> Any:

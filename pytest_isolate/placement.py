@@ -24,17 +24,9 @@ class Placement:
         self._before = threading.enumerate()  # the main one, and execnet's
         self._owners: dict[threading.Thread, str] = {}  # names of fixtures, by the threads that their set-up started
 
-    def outside(self, item: pytest.Item) -> list[Wider]:
-        """Fixtures of the item's that are set up here, in this order: what one asks for comes before it."""
-        return [fixture for fixture, inside in self._placed(item) if not inside]
-
-    def inside(self, item: pytest.Item) -> list[Wider]:
-        """Those that are set up in its sandbox."""
-        return [fixture for fixture, inside in self._placed(item) if inside]
-
     def set_up(self, item: pytest.Item) -> None:
         """Have pytest set up here what belongs here, or take what is there."""
-        for fixture in self.outside(item):
+        for fixture in self.of(item)[0]:
             before = threading.enumerate()
             wider.set_up(item, fixture)
             self._owners |= {thread: fixture.name for thread in threading.enumerate() if thread not in before}
@@ -44,7 +36,11 @@ class Placement:
         running = [thread for thread in threading.enumerate() if thread not in self._before]
         return {thread.name: self._owners.get(thread) for thread in running}
 
-    def _placed(self, item: pytest.Item) -> list[tuple[Wider, bool]]:
+    def of(self, item: pytest.Item) -> tuple[list[Wider], list[Wider]]:
+        """Wider-scoped fixtures of the item's: those to set up here, in this order, and those to set up in its sandbox.
+
+        What one asks for comes before it.
+        """
         known = {fixture.name: fixture for fixture in wider.fixtures(item)}
         inside: dict[str, bool] = {}  # in the order of their set-up
 
@@ -58,4 +54,4 @@ class Placement:
 
         for fixture in known.values():
             place(fixture)
-        return [(known[name], answer) for name, answer in inside.items()]
+        return [known[name] for name in inside if not inside[name]], [known[name] for name in inside if inside[name]]

@@ -142,6 +142,10 @@ class Plan:
     uplink: tuple[tuple[str, ...], ...] = ()
     libraries: tuple[str, ...] = ()  #: directories inside that have the host's shared objects, if the root is an image
 
+    def joins(self, namespace: Clone) -> bool:
+        """Whether the test's process joins it. (``&`` of two enum members is ten times slower)."""
+        return bool(int(self.join) & int(namespace))
+
     def encode(self) -> bytes:
         """The part that the builder executes; the rest is for the process that enters."""
 

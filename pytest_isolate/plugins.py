@@ -15,22 +15,25 @@ import pluggy
 import pytest
 
 _OURS = "pytest_isolate"
-#: By name of a hook, and whether of watching plugins only: the plugins that there were, and the caller.
-_CALLERS: pytest.StashKey[dict[tuple[str, bool], tuple[set[object], Callable[..., object]]]] = pytest.StashKey()
+#: By name of a hook, and whether of watching plugins only.
+_CALLERS: pytest.StashKey[dict[tuple[str, bool], Callable[..., object]]] = pytest.StashKey()
 
 
 def own_hook(config: pytest.Config, name: str, *, watching: bool = False) -> Callable[..., object]:
     """The hook's caller, of pytest's own plugins only, or of those alone that watch this process."""
-    manager, callers = config.pluginmanager, config.stash.setdefault(_CALLERS, {})
-    plugins = manager.get_plugins()
-    known, caller = callers.get((name, watching), (None, None))
-    if caller is None or known != plugins:
+    callers = config.stash.setdefault(_CALLERS, {})
+    if (name, watching) not in callers:
+        manager = config.pluginmanager
         contexts = manager.get_plugin("_cov_contexts")  # pytest-cov's: names the test that what follows is covered by
         wanted = _watches if watching else _is_pytests
-        others = [plugin for plugin in plugins if not wanted(plugin) and plugin is not contexts]
-        caller = manager.subset_hook_caller(name, others)
-        callers[name, watching] = plugins, caller
-    return caller
+        others = [plugin for plugin in manager.get_plugins() if not wanted(plugin) and plugin is not contexts]
+        callers[name, watching] = manager.subset_hook_caller(name, others)
+    return callers[name, watching]
+
+
+def registered(config: pytest.Config) -> None:
+    """There is another plugin, which :func:`own_hook` may have to leave out; for ``pytest_plugin_registered``."""
+    config.stash.setdefault(_CALLERS, {}).clear()
 
 
 def protocols(item: pytest.Item) -> Iterator[Callable[[], object]]:

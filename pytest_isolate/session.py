@@ -188,8 +188,11 @@ class Keeper:
         os.lseek(self._stacks, 0, os.SEEK_SET)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()  # else the child's copy of the buffer would come out twice
-        doors = self._host_ports.doors(spec) if plan.join & Clone.NEWNET else ()
+        doors = self._host_ports.doors(spec) if plan.joins(Clone.NEWNET) else ()
+        contained = plan.joins(Clone.NEWPID)
+        complete = self._completion(spec, plan, doors, init=1 if contained else sandbox.init_pid)
         ends = reader, writer, bell, rope = _line()
+        line = Line(writer, rope, spec, as_run.keys)
         entry = Entry(
             init_pidfd=sandbox.init_pidfd,
             attach=sandbox.attach,
@@ -212,14 +215,8 @@ class Keeper:
             for end in ends:
                 os.close(end)
             raise
-        if pid == 0:
-            init = 1 if plan.join & Clone.NEWPID else sandbox.init_pid
-
-            def complete() -> None:
-                _settle(spec, plan)
-                self._host_ports.open(doors, init)
-
-            guest.run(Line(writer, rope, spec, as_run.keys), body, self._stacks, complete)
+        if pid == 0:  # in which as little as may be is done: see inside.py
+            guest.run(line, body, self._stacks, complete)
         self._heap.forked(self._forker.seconds())
         os.close(writer)
         os.close(rope)
@@ -231,12 +228,23 @@ class Keeper:
             stacks=self._stacks,
             name=sandbox.name,
             init=(sandbox.init_pid, sandbox.init_pidfd),
-            contained=bool(plan.join & Clone.NEWPID),
+            contained=contained,
             groups=self.sandboxes.tree,
             timeout=spec.limits.timeout,
             started=started,
             interrupt=interrupt,
         )
+
+    def _completion(self, spec: Spec, plan: Plan, doors: tuple[Door, ...], init: int) -> Callable[[], None] | None:
+        """What is left to do to the sandbox from inside, if anything is. :param init: its PID 1, as called inside."""
+        if not plan.libraries and not doors:
+            return None
+
+        def complete() -> None:
+            _settle(spec, plan)
+            self._host_ports.open(doors, init)
+
+        return complete
 
     def _secrets(self, doors: Sequence[Door]) -> tuple[Fd, ...]:
         """Descriptors that lead out of the sandbox, to another one or to the builder, and must not reach the test."""

@@ -219,7 +219,7 @@ def joined(inside_report: pytest.TestReport, outside: pytest.TestReport) -> pyte
 
 
 def _record_in_junit(item: pytest.Item, kind: str, name: str, value: object) -> None:
-    """What :func:`pytest_isolate.inside.run` was told."""
+    """What :func:`pytest_isolate.inside.prepared` was told."""
     plugin = item.config.pluginmanager.getplugin("junitxml")
     xml: Any = item.config.stash[plugin.xml_key]
     if kind == "suite_property":
@@ -229,7 +229,7 @@ def _record_in_junit(item: pytest.Item, kind: str, name: str, value: object) -> 
 
 
 def _count_failed_subtests(item: pytest.Item, number: int) -> None:
-    """Make the test's own report say how many of its sub-tests failed; see :func:`pytest_isolate.inside.run`."""
+    """Make the test's own report say how many of its sub-tests failed; see :func:`pytest_isolate.inside.prepared`."""
     key = item.config.pluginmanager.getplugin("subtests").failed_subtests_key
     for name in {item.nodeid, getattr(item, "id", item.nodeid)}:
         item.config.stash[key][name] += number

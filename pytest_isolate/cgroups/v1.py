@@ -32,6 +32,7 @@ class V1(Branch):
         super().__init__(base, tenant)
         self._mount = hierarchy.mount
         self._names = hierarchy.controllers
+        self._counts_anything = bool(self._names & {"memory", "cpuacct", "pids", "blkio"})
         self._devices: list[str] = []
 
     def make(self) -> None:
@@ -88,14 +89,13 @@ class V1(Branch):
 
     def group(self, limits: Limits) -> CgroupDir | None:
         """What to make for one test, or None if this hierarchy neither limits nor counts anything of it."""
-        counts = self._names & {"memory", "cpuacct", "pids", "blkio"}
         wanted = {"devices"}
         if limits.timeout is not None:
             wanted.add("freezer")
         if limits.cpuset is not None:
             wanted.add("cpuset")
         files = limit_files(limits, self.usable, self._disks, self._ceiling() if "cpu" in self.usable else None)
-        if not (files or counts or wanted & self.usable):
+        if not (files or self._counts_anything or wanted & self.usable):
             return None
         if "cpuset" in self._names:  # a group without cores and memory nodes can't be entered
             cores = limits.cpuset if limits.cpuset is not None else self.cores()
@@ -108,6 +108,8 @@ class V1(Branch):
 
     def read(self, name: str) -> dict[str, int | float]:
         """Figures of ``Reading`` that this hierarchy gives."""
+        if not self._counts_anything:
+            return {}
         path = f"{self.worker}/{name}"
         figures: dict[str, int | float | None] = {}
         if "memory" in self._names:

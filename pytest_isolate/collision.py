@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from importlib import metadata
+import os
+import sys
 
 import pytest
 
 OTHER = "pytest-isolate"
+#: What the folder of its metadata is called: a wheel's or setuptools', by their rules for names.
+_PREFIXES = ("pytest_isolate-", "pytest-isolate-")
+_FOLDERS = (".dist-info", ".egg-info")
 
 
 def check_owner() -> None:
     """Refuse to run beside PyPI's ``pytest-isolate``.
 
     Both distributions install into the folder ``pytest_isolate``: whichever came last has overwritten files of the
-    other, and pip neither prevents nor notices it. Asks for that one distribution by name, which reads no metadata of
-    others (0.1 ms; ``packages_distributions()`` reads every file list there is, 85 ms in an environment of 55).
+    other, and pip neither prevents nor notices it. Looks at names of folders, 0.2 ms at each start of pytest;
+    ``importlib.metadata`` takes three times as long, and 85 ms for ``packages_distributions()``.
 
     :raises pytest.UsageError: with the commands that mend it.
     """
+    if not any(_is_others(name) for folder in sys.path for name in _names(folder)):
+        return
+    from importlib import metadata  # noqa: PLC0415 - only then
+
     try:
         other = metadata.distribution(OTHER)
     except metadata.PackageNotFoundError:
@@ -28,3 +36,14 @@ def check_owner() -> None:
         f"pip uninstall {OTHER}; pip install --force-reinstall pytest-isolate-ns. "
         f"To keep the other: pip uninstall pytest-isolate-ns; pip install --force-reinstall {OTHER}."
     )
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder or ".")
+    except OSError:  # a zip file, or not there
+        return []
+
+
+def _is_others(name: str) -> bool:
+    return name.startswith(_PREFIXES) and name.endswith(_FOLDERS)

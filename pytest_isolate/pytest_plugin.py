@@ -6,20 +6,13 @@ needs it.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-# pytest rewrites the asserts of all modules that come with a plugin. Ours have none, and each start would pay 4 ms, or
-# 20 where no bytecode is written (PYTHONDONTWRITEBYTECODE, as in many images): there they are compiled anew. There is
-# no public way out, as a module with PYTEST_DONT_REWRITE in its docstring is compiled all the same.
-for _finder in sys.meta_path:
-    getattr(_finder, "_must_rewrite", set()).discard("pytest_isolate")
-
-from pytest_isolate import options, testing  # noqa: E402 - after that
-from pytest_isolate.testing import (  # noqa: E402, F401 - fixtures
+from pytest_isolate import options, testing
+from pytest_isolate.testing import (  # noqa: F401 - fixtures
     isolate_network,
     isolate_network_factory,
     isolate_open_port,

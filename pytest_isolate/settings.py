@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -43,9 +44,13 @@ def in_ini_file(config: pytest.Config) -> list[str] | None:
 
 def anything_said(config: pytest.Config) -> bool:
     """Whether there may be anything to read (:mod:`pytest_isolate.reading`), also of pytest-timeout's."""
-    if honours_pytest_timeout(config) or config.option.override_ini:
+    if config.option.override_ini or "PYTEST_TIMEOUT" in os.environ:
         return True
-    if any(value not in (None, False) for name, value in vars(config.option).items() if name.startswith("isolate_")):
+    if any(value not in (None, False) for name, value in vars(config.option).items() if _concerns_us(name)):
         return True
     written = in_ini_file(config)
-    return written is None or any(name.startswith("isolate_") for name in written)
+    return written is None or any(_concerns_us(name) for name in written)
+
+
+def _concerns_us(name: str) -> bool:
+    return name == "timeout" or name.startswith("isolate_")

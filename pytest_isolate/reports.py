@@ -27,6 +27,7 @@ PHASE_NAMES: dict[Phase, str] = {"setup": "set-up", "call": "the call", "teardow
 
 _STREAMS = ("stdout", "stderr", "log")
 _SHOWN_CHANGES = 200
+_COMMON = {"_id", "nodeid", "location", "keywords"}  # attributes; _id: what 9.2 has in place of nodeid
 
 
 def plain(value: object) -> object:
@@ -85,6 +86,14 @@ def unpack(item: pytest.Item, data: Any, *, more_outcomes: Collection[str] = ())
     if shown:  # pytest 9.0 to 9.2 take the repr of a sub-test's parameters again: (i='1') for i=1
         report.context.kwargs.update(shown)
     return report
+
+
+def share(report: pytest.TestReport, earlier: pytest.TestReport) -> None:
+    """Let a report have what another of the same test has, too, in common with it: pytest keeps all to the end."""
+    own, others = vars(report), vars(earlier)
+    for name in _COMMON & own.keys() & others.keys():
+        if own[name] == others[name]:
+            own[name] = others[name]
 
 
 def merged(sections: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

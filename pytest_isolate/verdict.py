@@ -104,7 +104,10 @@ def _take(item: pytest.Item, came: Received, measured: Measured, message: Any, *
     kind, data = message
     match kind:
         case "report":
-            came.reports.append(reports.unpack(item, data, more_outcomes=neighbours.outcomes(item.config)))
+            report = reports.unpack(item, data, more_outcomes=neighbours.outcomes(item.config))
+            if came.reports:
+                reports.share(report, came.reports[-1])
+            came.reports.append(report)
         case "again":
             came.earlier.append(came.reports)
             came.reports = []

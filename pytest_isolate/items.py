@@ -15,31 +15,26 @@ The item stays on pytest's set-up stack from 1 to 3, as it does in a plain run.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_isolate import inside, keepsakes, measuring, neighbours, options, plugins, reports, testing, verdict, wider
-from pytest_isolate.cgroups.names import session_name
-from pytest_isolate.errors import IsolateError, SetupError, SpecError, UnsupportedError
-from pytest_isolate.listeners import COOKIE
+from pytest_isolate import inside, keepsakes, measuring, neighbours, options, plugins, reports, verdict, wider
+from pytest_isolate.errors import IsolateError, SetupError, UnsupportedError
+from pytest_isolate.keeping import Keeping
 from pytest_isolate.overhearing import Overheard
 from pytest_isolate.placement import Placement
-from pytest_isolate.session import Interrupted, Keeper
+from pytest_isolate.session import Interrupted
 
 if TYPE_CHECKING:
     from pytest_isolate.guest import Line
     from pytest_isolate.outcome import Outcome
+    from pytest_isolate.session import Keeper
     from pytest_isolate.spec import Spec
     from pytest_isolate.wider import Wider
-
-#: Key of an xdist worker's ``workerinput``: the name of the session's cgroup.
-SESSION_INPUT = "isolate_session"
 
 _NOT_RUN = (pytest.skip.Exception, pytest.xfail.Exception)
 
@@ -51,7 +46,7 @@ class Isolation:
         self._config = config
         self._settings = config.stash[options.SETTINGS]
         self._worker: dict[str, Any] | None = getattr(config, "workerinput", None)
-        self._pid = os.getpid()
+        self._keeping = Keeping(config)
         self._placement = Placement([*self._settings.fixtures_inside, *neighbours.FIXTURES_INSIDE])
         self._measured = measuring.Measured()
         self._left: int | None = None  # isolated tests to come
@@ -60,57 +55,22 @@ class Isolation:
         self._messenger = inside.Messenger(config)
         self._messenger.register()
 
-    @cached_property
-    def _keeper(self) -> Keeper | IsolateError:
-        """The keeper, or why there is none."""
-        worker = self._worker or {}
-        session = worker.get(SESSION_INPUT) or session_name()
-        os.environ[COOKIE] = session
-        opened = self._config.stash[testing.OPENED]
-        try:
-            return Keeper(
-                cgroup=self._settings.cgroup,
-                worker=worker.get("workerid", "main"),
-                session=session,
-                degrade=self._settings.unsupported == "degrade",
-                places=self._places(),
-                images=self._settings.images,
-                opened=opened,
-            )
-        except SpecError as error:  # of --isolate-cgroup
-            if self._worker is not None:  # that raises counts as crashed, and the user does not see why
-                return error
-            raise pytest.UsageError(str(error)) from error
-        except IsolateError as error:
-            return error
-        except OSError as error:
-            return SetupError.of("prepare sandboxes", error)
-
     def keeper(self) -> Keeper:
         """The keeper, for sandboxes that are not tests'. :raises IsolateError: there is none."""
-        if not isinstance(self._keeper, Keeper):
-            raise self._keeper
-        return self._keeper
-
-    def _places(self) -> tuple[str, ...]:
-        """Where tests write, and are found with an image under them: the project, and pytest's temporary folder."""
-        places = [str(self._config.rootpath), str(self._config.invocation_params.dir)]
-        if hasattr(self._config, "_tmp_path_factory"):  # private: no public way in 8.0 to 9.2
-            places.append(str(self._config._tmp_path_factory.getbasetemp()))
-        return tuple(places)
+        return self._keeping.get()
 
     def describe(self) -> str:
         """What is in force, for pytest's header."""
-        keeper = self._keeper
-        return keeper.describe() if isinstance(keeper, Keeper) else f"not available: {keeper}"
+        keeper = self._keeping.keeper
+        return f"not available: {keeper}" if isinstance(keeper, IsolateError) else keeper.describe()
 
     def notes(self, item: pytest.Item, specs: Iterable[Spec]) -> Iterator[str]:
         """Lines for the header: what ``--isolate-unsupported=degrade`` leaves out, and what is named in vain.
 
         :param item: any of the run.
         """
-        keeper = self._keeper
-        if isinstance(keeper, Keeper) and self._settings.unsupported == "degrade":
+        keeper = self._keeping.keeper
+        if not isinstance(keeper, IsolateError) and self._settings.unsupported == "degrade":
             keys = {key: None for spec in specs for key, _ in keeper.degraded(spec)}
             if keys:
                 yield f"isolate: NOT in force (--isolate-unsupported=degrade): {', '.join(keys)}"
@@ -127,15 +87,11 @@ class Isolation:
 
     def look_again(self) -> None:
         """What this session's processes serve may have changed."""
-        keeper = vars(self).get("_keeper")
-        if isinstance(keeper, Keeper):
-            keeper.look_again()
+        self._keeping.look_again()
 
     def close(self) -> None:
         """End the keeper, if there is one."""
-        keeper = vars(self).get("_keeper")
-        if isinstance(keeper, Keeper) and os.getpid() == self._pid:
-            keeper.close()
+        self._keeping.close()
 
     def protocol(self, item: pytest.Item, nextitem: pytest.Item | None, spec: Spec, ahead: Spec | None) -> None:
         """The whole of ``pytest_runtest_protocol`` for one item. :param ahead: the spec of the next item."""
@@ -154,7 +110,7 @@ class Isolation:
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
     def _phases(self, item: pytest.Item, nextitem: pytest.Item | None, spec: Spec, ahead: Spec | None) -> None:
-        lack = self._lack(spec)
+        lack = self._keeping.lack(spec)
         outside, apart = self._placement.of(item)
         setup = self._wider_setup(item, nextitem, lack, outside)
         raised = None if setup.excinfo is None else setup.excinfo.value
@@ -186,16 +142,6 @@ class Isolation:
             self._log_earlier(item, came)
             neighbours.wait_before_rerun(item)
         self._report(item, nextitem, came)
-
-    def _lack(self, spec: Spec) -> IsolateError | None:
-        """Why ``spec`` cannot be run here, if it cannot."""
-        if not isinstance(self._keeper, Keeper):
-            return self._keeper
-        try:
-            self._keeper.check(spec)
-        except IsolateError as error:
-            return error
-        return None
 
     def _refusal(self, item: pytest.Item, error: IsolateError) -> pytest.TestReport:
         if self._settings.unsupported == "skip" and isinstance(error, UnsupportedError):
@@ -283,7 +229,7 @@ class Isolation:
             faulthandler.cancel_dump_traceback_later()  # would show this process waiting; the child starts it anew
         keep = keepsakes.base_of_tmp_path(item)
         try:
-            return self.keeper().run(spec, body, ahead=ahead, keep=keep, more=self._remaining(item))
+            return self._keeping.get().run(spec, body, ahead=ahead, keep=keep, more=self._remaining(item))
         except Interrupted as end:  # raised again when what came of it has been reported
             return end.outcome
 

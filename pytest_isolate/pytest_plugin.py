@@ -144,7 +144,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Of xdist: before the controller starts a worker."""
     from pytest_isolate.cgroups.names import session_name  # noqa: PLC0415 - only with xdist
-    from pytest_isolate.items import SESSION_INPUT  # noqa: PLC0415
+    from pytest_isolate.keeping import SESSION_INPUT  # noqa: PLC0415
 
     node.workerinput[SESSION_INPUT] = session_name()
 

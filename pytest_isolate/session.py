@@ -15,15 +15,14 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-from pytest_isolate import cgroups, guest, logs, native, salvage
-from pytest_isolate.builder import Sandbox
+from pytest_isolate import cgroups, guest, logs, native, tally
 from pytest_isolate.errors import SetupError, UnsupportedError
 from pytest_isolate.guest import Line
 from pytest_isolate.heap import Heap
 from pytest_isolate.host_ports import Door, HostPorts
 from pytest_isolate.listeners import Lookup
 from pytest_isolate.native import Entry, Fd, Forker
-from pytest_isolate.outcome import Change, Outcome, Usage
+from pytest_isolate.outcome import Outcome
 from pytest_isolate.plan import Clone, Plan
 from pytest_isolate.sandboxes import Held, Sandboxes
 from pytest_isolate.spec import Spec
@@ -253,43 +252,12 @@ class Keeper:
         return (*self.sandboxes.secrets(), *ports)
 
     def _outcome(self, held: Held, run: Run, keep: str | None) -> Outcome:
-        sandbox = held.sandbox
         if trouble := self._forker.trouble() or run.refused:
             raise run.interrupt or trouble
         if run.init_died:
-            raise SetupError(
-                "keep the sandbox alive", f"PID 1, {sandbox.init_pid} outside", 0, "It was killed from outside."
-            )
-        figures = self.sandboxes.tree.read(sandbox.name)
-        cpu = figures.cpu_seconds
-        if cpu is None and run.rusage is not None:  # without a cgroup: the test and the children that it waited for
-            cpu = run.rusage.ru_utime + run.rusage.ru_stime
-        assert run.status is not None
-        return Outcome(
-            spec=held.spec,
-            usage=Usage(
-                wall_seconds=run.wall_seconds,
-                cpu_seconds=cpu,
-                memory_peak_bytes=figures.memory_peak_bytes,
-                pids_peak=figures.pids_peak,
-                read_bytes=figures.read_bytes,
-                write_bytes=figures.write_bytes,
-                changes=_changes(held.plan, sandbox),
-            ),
-            exit_status=os.WEXITSTATUS(run.status) if os.WIFEXITED(run.status) else None,
-            signal=os.WTERMSIG(run.status) if os.WIFSIGNALED(run.status) else None,
-            complete=run.complete and run.status == 0,
-            timed_out=run.timed_out,
-            interrupted=run.interrupt is not None,
-            oom_kills=figures.oom_kills,
-            pids_denied=figures.pids_denied,
-            messages=tuple(run.messages),
-            error=run.error,
-            stacks=run.read_stacks(),
-            processes=run.processes,
-            lost=_kept(held.plan, sandbox, keep),
-            degraded=held.as_run.keys,
-        )
+            pid = held.sandbox.init_pid
+            raise SetupError("keep the sandbox alive", f"PID 1, {pid} outside", 0, "It was killed from outside.")
+        return tally.outcome(held, run, self.sandboxes.tree.read(held.sandbox.name), keep)
 
 
 def _line() -> tuple[Fd, Fd, Fd, Fd]:
@@ -309,24 +277,3 @@ def _settle(spec: Spec, plan: Plan) -> None:
         settle(dict(plan.moved), plan.libraries)
         names = {name for name, _ in spec.env}
         os.environ.update({name: value for name, value in plan.env if name not in names})
-
-
-def _kept(plan: Plan, sandbox: Sandbox, keep: str | None) -> tuple[str, ...]:
-    """Copy out what is to be kept; what could not be."""
-    if keep is None or sandbox.scratch is None:
-        return ()
-    return tuple(salvage.take_new(sandbox.scratch, plan.layers, keep))
-
-
-def _changes(plan: Plan, sandbox: Sandbox) -> tuple[Change, ...] | None:
-    if sandbox.scratch is None:
-        return None
-    found: list[Change] = []
-    for layer in plan.layers:
-        if layer.lowers:
-            from pytest_isolate.images.changed import changes  # noqa: PLC0415 - only if a test has an image
-
-            found += changes(sandbox.scratch, layer)
-        else:
-            found += native.changes(sandbox.scratch, layer) or []
-    return tuple(found)

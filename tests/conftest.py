@@ -64,7 +64,7 @@ def pytest_warning_recorded(warning_message, when, nodeid):
 _FAKE_KEEPER = """
 import dataclasses, os
 import pytest
-from pytest_isolate import items, wire
+from pytest_isolate import keeping, wire
 from pytest_isolate.errors import SetupError, UnsupportedError
 from pytest_isolate.guest import Line
 from pytest_isolate.outcome import Change, Outcome, Usage
@@ -115,7 +115,7 @@ class FakeKeeper:
         )
         return dataclasses.replace(outcome, {changes})
 
-items.Keeper = FakeKeeper
+keeping.Keeper = FakeKeeper
 """
 
 

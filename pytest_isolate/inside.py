@@ -63,12 +63,12 @@ def prepared(
         warned = forwarding.Warned()
         steps.append(warned.start)
         afterwards.append(warned.send)
-    session, stack, protocol = item.session, _disowned(item), _protocol(item)
+    session, protocol = item.session, _protocol(item)
+    stacks = _disowned(item), session._setupstate.stack  # its own, too: to forget it would write to all that it has
     stops = session.shouldstop, session.shouldfail
 
     def run(line: Line) -> None:
-        setups = session._setupstate
-        kept, setups.stack = setups.stack, stack  # noqa: F841 - to forget it would write to each of its objects
+        session._setupstate.stack = stacks[0]
         messenger.take_over(line)
         config.stash[testing.ISOLATED] = testing.Isolated(line.spec, line.degraded, line.usage)
         for step in steps:

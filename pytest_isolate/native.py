@@ -13,7 +13,7 @@ from typing import Any, NewType
 
 from pytest_isolate.errors import SetupError
 from pytest_isolate.outcome import Change
-from pytest_isolate.plan import Clone, Layer, Plan
+from pytest_isolate.plan import Clone, Plan
 
 try:
     from pytest_isolate._native._core import ffi as _ffi
@@ -228,24 +228,23 @@ def send_unblocked(pid: int, number: int) -> None:
         raise OSError(_ffi.errno, os.strerror(_ffi.errno), f"kill({pid})")
 
 
-def changes(scratch: Fd, layer: Layer) -> list[Change] | None:
-    """What a writable layer holds, against the host's tree at the same path; None if it cannot be read.
+def changes(scratch: Fd, layers: bytes) -> list[Change]:
+    """What writable layers hold, against the host's tree at the same paths; as far as they can be read.
 
-    :param scratch: the sandbox's scratch directory, which the layer is in. Whiteouts and opaque directories are
+    :param scratch: the sandbox's scratch directory, which the layers are in. Whiteouts and opaque directories are
         those of overlayfs.rst.
+    :param layers: see :attr:`Plan.host_layers`.
     """
     size = _ffi.new("long *")
-    records = _lib.isolate_changes(scratch, os.fsencode(layer.upper), os.fsencode(layer.seen), layer.skeleton, size)
+    records = _lib.isolate_changes(scratch, layers, size)
     try:
         if size[0] < 0:
-            return None
-        if not size[0]:
-            return []
-        text = bytes(_ffi.buffer(records, size[0]))
+            raise MemoryError
+        text = bytes(_ffi.buffer(records, size[0])) if size[0] else b""
     finally:
         _lib.isolate_free(records)
     found = []
-    for record in text[:-1].split(b"\0"):
+    for record in text.split(b"\0")[:-1]:
         kind = record[:1].decode()
         assert kind in ("A", "M", "D")
         found.append(Change(kind, os.fsdecode(record[1:])))  # type: ignore[arg-type]

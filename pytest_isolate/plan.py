@@ -16,6 +16,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from functools import cached_property
 
 
 class Step(IntEnum):
@@ -118,7 +119,7 @@ class Layer:
     skeleton: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, for cached_property
 class Plan:
     """What to build for one Spec on one host, and how the test's process enters it."""
 
@@ -145,6 +146,13 @@ class Plan:
     def joins(self, namespace: Clone) -> bool:
         """Whether the test's process joins it. (``&`` of two enum members is ten times slower)."""
         return bool(int(self.join) & int(namespace))
+
+    @cached_property
+    def host_layers(self) -> bytes:
+        """The layers over the host's own tree, not an image's, as ``isolate_changes`` reads them."""
+        of_host = [layer for layer in self.layers if not layer.lowers]
+        texts = [f"{'s' if layer.skeleton else 'o'}{layer.upper}\0{layer.seen}\0" for layer in of_host]
+        return "".join(texts).encode("utf-8", "surrogateescape")
 
     def encode(self) -> bytes:
         """The part that the builder executes; the rest is for the process that enters."""

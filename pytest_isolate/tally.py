@@ -64,12 +64,10 @@ def _kept(plan: Plan, sandbox: Sandbox, keep: str | None) -> tuple[str, ...]:
 def _changes(plan: Plan, sandbox: Sandbox) -> tuple[Change, ...] | None:
     if sandbox.scratch is None:
         return None
-    found: list[Change] = []
+    found = native.changes(sandbox.scratch, plan.host_layers)
     for layer in plan.layers:
         if layer.lowers:
             from pytest_isolate.images.changed import changes  # noqa: PLC0415 - only if a test has an image
 
             found += changes(sandbox.scratch, layer)
-        else:
-            found += native.changes(sandbox.scratch, layer) or []
     return tuple(found)

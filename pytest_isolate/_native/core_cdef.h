@@ -40,7 +40,7 @@ void isolate_restore_signals(const char *mask);
 int isolate_mask_size(void);
 struct isolate_trouble *isolate_shared_trouble(void);
 int isolate_dump_signal(int pid, int signal);
-char *isolate_changes(int scratch, const char *upper, const char *seen, int skeleton, long *size);
+char *isolate_changes(int scratch, const char *layers, long *size);
 void isolate_free(char *bytes);
 int isolate_pidfd_open(int pid);
 int isolate_unshare(uint64_t namespaces);

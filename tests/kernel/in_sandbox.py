@@ -99,10 +99,9 @@ def _perform(job: Job, host: Host, builder: Builder) -> Seen:
     os.close(pidfd)
     if trouble := forker.trouble():
         raise trouble
-    changes: list[str] = []
-    for layer in plan.layers:
-        assert sandbox.scratch is not None
-        changes += [f"{each.kind} {each.path}" for each in native.changes(sandbox.scratch, layer) or ()]
+    assert not plan.layers or sandbox.scratch is not None
+    found = [] if sandbox.scratch is None else native.changes(sandbox.scratch, plan.host_layers)
+    changes = [f"{each.kind} {each.path}" for each in found]
     builder.done(sandbox)
     return Seen(status, output, sorted(changes), host.describe(), lacks, [layer.seen for layer in plan.layers])
 

@@ -23,7 +23,9 @@ _FEWEST = 20  # runs to come: below, measuring costs as much as could be saved
 #: A run is spared more than what the fork itself takes: freeing page tables at the child's end took about as long again
 #: (docs/decisions/huge-pages.md). A little less, to be on the safe side.
 _WHOLE = 1.5
-_GROWTH = 1.25  # the heap is looked at again once it is so much larger
+#: Once the heap has grown by so much, it is looked at again: what a run writes to is in the newest blocks above all,
+#: where this process has a page fault for each page after each run, and for a huge page one.
+_GROWTH = 2 * _BLOCK
 
 
 class Heap:
@@ -39,7 +41,7 @@ class Heap:
         self._clock = clock
         self._resident = resident or _resident
         self._forks: deque[float] = deque(maxlen=_FORKS)  # seconds
-        self._before = 0.0  # that a fork took before the gathering
+        self._before = 0.0  # that a fork took before the first gathering, until that has been judged
         self._next = 0  # address, while it is under way
         self._at = 0  # bytes resident when it was done, or found not to pay
         self._useless = False  # the kernel can't, or it did not help
@@ -58,7 +60,7 @@ class Heap:
         if not self._next and runs % _FEWEST and self._at:  # looking costs, too
             return
         resident = self._resident()
-        if not self._next and resident < max(self._at * _GROWTH, 8 * _BLOCK):
+        if not self._next and resident < (self._at + _GROWTH if self._at else 8 * _BLOCK):
             return
         fork = statistics.median(self._forks)
         started = self._clock()
@@ -77,8 +79,10 @@ class Heap:
                 return
 
     def _end(self, resident: int, fork: float) -> None:
-        self._next, self._at, self._before = 0, resident, fork
-        self._forks.clear()
+        if not self._at:  # later there is little to gather, and what it brings is less than two forks differ by
+            self._before = fork
+            self._forks.clear()
+        self._next, self._at = 0, resident
 
 
 def _resident() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -14,18 +14,31 @@ if TYPE_CHECKING:
 Unsupported = Literal["error", "skip", "degrade"]
 
 
-class Settings(NamedTuple):
+class Settings:
     """What the command line and the ini file say, checked."""
 
-    images: str  #: folder that has the images
-    everything: bool = False  #: ``--isolate-all``: also tests without the marker
-    off: bool = False  #: ``--isolate-off``: none, and the header says so
-    unsupported: Unsupported = "error"
-    usage_rows: int = 10  #: rows of the usage table
-    cgroup: str | None = None  #: delegated cgroup, as a path from the cgroup root
-    fixtures_inside: tuple[str, ...] = ()  #: wider-scoped ones that each sandbox sets up for itself
-    makereport_outside: tuple[str, ...] = ()  #: plugins whose ``pytest_runtest_makereport`` is called outside as well
-    defaults: tuple[Layer, ...] = ()  #: for every test, the stronger first
+    def __init__(
+        self,
+        *,
+        images: str,
+        everything: bool = False,
+        off: bool = False,
+        unsupported: Unsupported = "error",
+        usage_rows: int = 10,
+        cgroup: str | None = None,
+        fixtures_inside: tuple[str, ...] = (),
+        makereport_outside: tuple[str, ...] = (),
+        defaults: tuple[Layer, ...] = (),
+    ) -> None:
+        self.images = images  #: folder that has the images
+        self.everything = everything  #: ``--isolate-all``: also tests without the marker
+        self.off = off  #: ``--isolate-off``: none, and the header says so
+        self.unsupported = unsupported
+        self.usage_rows = usage_rows  #: rows of the usage table
+        self.cgroup = cgroup  #: delegated cgroup, as a path from the cgroup root
+        self.fixtures_inside = fixtures_inside  #: wider-scoped ones that each sandbox sets up for itself
+        self.makereport_outside = makereport_outside  #: plugins whose makereport hook is called outside, too
+        self.defaults = defaults  #: for every test, the stronger first
 
 
 def honours_pytest_timeout(config: pytest.Config) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -30,12 +30,18 @@ _KEY_BEHIND = {"swap": "memory"}  # comes on top of it
 _BY_NAMESPACES = {"disk", "network", "host_ports", "image", "hostname", "user", "writable"}
 
 
-class Isolated(NamedTuple):
+class Isolated:
     """The sandbox that a test runs in. False as a truth value if it runs in none, but in pytest's own process."""
 
-    spec: Spec | None = None  #: as it was asked for
-    degraded: Mapping[str, str] = MappingProxyType({})  #: keys not in force, each with the reason
-    ask: Callable[[], Usage] | None = None
+    def __init__(
+        self,
+        spec: Spec | None = None,
+        degraded: Mapping[str, str] = MappingProxyType({}),
+        ask: Callable[[], Usage] | None = None,
+    ) -> None:
+        self.spec = spec  #: as it was asked for
+        self.degraded = degraded  #: keys not in force, each with the reason
+        self.ask = ask
 
     def __bool__(self) -> bool:
         """Whether there is a sandbox at all, with namespaces and a file system of its own."""

@@ -12,26 +12,44 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from weakref import WeakSet
 
-_PATIENCE = 0.5  # seconds for all: a handler may be stuck for reasons of its own, or wait for another's lock
-
-
-def held() -> AbstractContextManager[None]:
-    """Have the locks of all handlers, but those that are not free in time; left in the child as in the parent."""
-    return _held() if threading.active_count() > 1 else nullcontext()
+#: Seconds for all. Who has the lock may first have to wait for the interpreter, behind fifty other threads, of which
+#: each keeps it for 5 ms, on a machine that is busy as well.
+_PATIENCE = 20.0
 
 
-@contextmanager
-def _held() -> Iterator[None]:
-    deadline = time.monotonic() + _PATIENCE
-    taken = []
-    try:
-        for reference in [*getattr(logging, "_handlerList", ())]:  # private: of 3.10 to 3.13
-            lock = getattr(reference(), "lock", None)
-            if lock is not None and lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
-                taken.append(lock)
-        yield
-    finally:
-        for lock in taken:
-            with suppress(RuntimeError):  # in the child logging has made them anew
-                lock.release()
+class Handlers:
+    """Those of this process, and which of them are never free."""
+
+    def __init__(self) -> None:
+        self._stuck: WeakSet[logging.Handler] = WeakSet()
+
+    def held(self) -> AbstractContextManager[None]:
+        """Have the locks of all handlers; left in the child as in the parent.
+
+        But those that are not free in time: a handler may be stuck for reasons of its own, or wait for another's lock.
+        After that its lock is taken only where it is free.
+        """
+        return self._held() if threading.active_count() > 1 else nullcontext()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        deadline = time.monotonic() + _PATIENCE
+        taken = []
+        try:
+            for reference in [*getattr(logging, "_handlerList", ())]:  # private: of 3.10 to 3.13
+                handler = reference()
+                lock = getattr(handler, "lock", None)
+                if handler is None or lock is None:
+                    continue
+                patience = 0.0 if handler in self._stuck else max(0.0, deadline - time.monotonic())
+                if lock.acquire(timeout=patience):
+                    taken.append(lock)
+                else:
+                    self._stuck.add(handler)
+            yield
+        finally:
+            for lock in taken:
+                with suppress(RuntimeError):  # in the child logging has made them anew
+                    lock.release()

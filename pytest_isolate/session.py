@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-from pytest_isolate import cgroups, guest, logs, native, tally
+from pytest_isolate import cgroups, guest, native, tally
 from pytest_isolate.errors import SetupError, UnsupportedError
 from pytest_isolate.guest import Line
 from pytest_isolate.heap import Heap
 from pytest_isolate.host_ports import Door, HostPorts
 from pytest_isolate.listeners import Lookup
+from pytest_isolate.logs import Handlers
 from pytest_isolate.native import Entry, Fd, Forker
 from pytest_isolate.outcome import Outcome
 from pytest_isolate.plan import Clone, Plan
@@ -78,6 +79,7 @@ class Keeper:
         with contextlib.ExitStack() as undo:
             self._forker = Forker()
             self._heap = Heap()
+            self._handlers = Handlers()
             self._host_ports = HostPorts(Lookup(cgroups.first_process(session), session), opened)
             undo.callback(self._host_ports.close)
             self._stacks = Fd(os.memfd_create("isolate-stacks"))
@@ -202,7 +204,7 @@ class Keeper:
             landlock=as_run.writable,
         )
         try:
-            with logs.held():
+            with self._handlers.held():
                 started, interrupt = time.monotonic(), None
                 try:
                     pid, pidfd = self._forker.fork(plan, entry, bell=bell, timeout=spec.limits.timeout)

@@ -14,14 +14,14 @@ fail() {
 
 # What decides whether the package has to be built again. Python modules do not: the installation is editable.
 fingerprint() {
-    (cd "$root" && cat pyproject.toml setup.py pytest_isolate/_native/*.py pytest_isolate/_native/*.[ch]; "$base" -VV; echo "$root") |
+    (cd "$root" && cat pyproject.toml setup.py pytest_isolate/linux/_native/*.py pytest_isolate/linux/_native/*.[ch]; "$base" -VV; echo "$root") |
         cksum | tr ' ' -
 }
 
 # An environment that is up to date, and whose interpreter this user can run.
 ready() {
-    [ "$(cat "$1/fingerprint" 2>/dev/null)" = "$now" ] && [ -x "$root/pytest_isolate/_native/builder" ] &&
-        "$1/bin/python" -c 'import pytest_isolate._native._core, xdist' 2>/dev/null
+    [ "$(cat "$1/fingerprint" 2>/dev/null)" = "$now" ] && [ -x "$root/pytest_isolate/linux/_native/builder" ] &&
+        "$1/bin/python" -c 'import pytest_isolate.linux._native._core, xdist' 2>/dev/null
 }
 
 check_host() {
@@ -50,6 +50,8 @@ of wheels, or ISOLATE_VENV to an environment that has pytest-isolate-ns, pytest-
     echo "$now" >"$1/fingerprint"
 }
 
+# Tests start pytest some thousand times; to compile the package at each start takes a third of their time.
+unset PYTHONDONTWRITEBYTECODE
 root=$(cd "$(dirname "$0")/.." && pwd) || exit 1
 if [ -n "${ISOLATE_VENV:-}" ]; then
     venv=$ISOLATE_VENV

@@ -6,8 +6,8 @@
     python -m benchmarks --from results.json --plot
 
 Started by root it measures root and an unprivileged user; else the user, whose control groups ISOLATE_CGROUP can name.
-The environments to measure in are made in a folder (--cache) and used again; remove it to get newer versions. How to
-read what it prints is in benchmarks/README.md.
+The environments to measure in go when it ends; --cache names a folder that keeps them for the next time. How to read
+what it prints is in benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from benchmarks.environments import CannotInstallError, Environments, versions
 from benchmarks.measure import CHECKOUT, Agent, Row
 from benchmarks.ways import WAYS
 
+#: Where there is room for environments, and programs can be run from.
+_LARGE = "/var/tmp"
 #: Each question against the smallest row, not all with all.
 _FULL = [
     *(Row(parent, 1, 200, 0.0) for parent in (60, 200, 1000)),
@@ -38,7 +41,19 @@ _FULL = [
 ]
 
 
-def run(asked: argparse.Namespace, environments: Environments) -> report.Results:
+def run(asked: argparse.Namespace, several: list[Environments]) -> report.Results:
+    """Measure with each Python in turn."""
+    results = [_run(asked, environments) for environments in several]
+    first = results[0]
+    first.about["python"] = ", ".join(one.about["python"] for one in results)
+    for other in results[1:]:
+        first.records.extend(other.records)
+        first.not_measured.extend(f"Python {other.about['python']}: {one}" for one in other.not_measured)
+        first.caveats.extend(one for one in other.caveats if one not in first.caveats)
+    return first
+
+
+def _run(asked: argparse.Namespace, environments: Environments) -> report.Results:
     """Set up, measure, and gather."""
     rows = [
         Row(parent, workers, tests, seconds)
@@ -68,7 +83,7 @@ def run(asked: argparse.Namespace, environments: Environments) -> report.Results
         "cores": str(os.cpu_count()),
         "load": f"{os.getloadavg()[2]:.1f}",
     }
-    records = report.records(found, contest.labels, capped)
+    records = report.records(found, contest.labels, capped, environments.version())
     return report.Results(about, records, contest.not_measured, contest.caveats)
 
 
@@ -81,6 +96,13 @@ def draw(results: report.Results, path: Path, environments: Environments) -> Non
         command = [str(python), "-m", "benchmarks.plot", str(saved), str(path.absolute())]
         if subprocess.run(command, cwd=CHECKOUT, check=False).returncode:
             sys.exit(f"{path} could not be drawn, see above")
+
+
+def _pythons() -> list[str]:
+    """The system's, and a newer one that has immortal objects, where there is one."""
+    newer = shutil.which("python3.13")  # of pyenv it may be a shim that runs none
+    works = newer is not None and subprocess.run([newer, "-V"], capture_output=True, check=False).returncode == 0
+    return ["/usr/bin/python3", *([newer] if newer and works else [])]
 
 
 def main() -> None:
@@ -96,8 +118,10 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="the rows of the documentation instead of those four")
     parser.add_argument("--ways", nargs="+", choices=[*WAYS], default=[*WAYS])
     parser.add_argument("--users", nargs="+", choices=["root", "rootless"], default=["root", "rootless"])
-    parser.add_argument("--python", default="/usr/bin/python3", help="that every user can run; %(default)s")
-    parser.add_argument("--cache", type=Path, default=Path("/var/tmp/pytest-isolate-ns-benchmarks"))
+    parser.add_argument(
+        "--python", nargs="+", default=_pythons(), help="that every user can run, one or more; %(default)s"
+    )
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="keeps the environments; else they go at the end")
     parser.add_argument("--json", type=Path, help="file to write the records to")
     parser.add_argument(
         "--plot",
@@ -111,11 +135,19 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was measured until then is still printed
     if os.getuid() and "rootless" not in asked.users:
         parser.error("only root can measure as root")
-    environments = Environments(asked.cache.absolute(), asked.python)
+    with ExitStack() as stack:
+        folder = asked.cache or stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-", dir=_LARGE))
+        show(asked, Path(folder).absolute())
+
+
+def show(asked: argparse.Namespace, folder: Path) -> None:
+    """Measure, or take what was measured, in environments that are made in ``folder``, and print it."""
+    several = [Environments(folder, python) for python in asked.python]
+    environments = several[0]
     try:
         if asked.plot:
             environments.make("plot", "matplotlib")  # what is missing is said before hours of measuring
-        results = report.Results.load(asked.saved) if asked.saved else run(asked, environments)
+        results = report.Results.load(asked.saved) if asked.saved else run(asked, several)
     except CannotInstallError as error:
         sys.exit(f"an environment could not be made in {environments.cache}: {error}")
     print(report.text(results))

@@ -1,4 +1,4 @@
-"""Environments to measure in, made once and used again: one with this checkout, and one for each peer.
+"""Environments to measure in, made where they are not there yet: one with this checkout, and one for each peer.
 
 All are made of one interpreter, and in a folder that everybody can read, so that root and an unprivileged user run the
 same programs. A peer gets the pytest that ours has or, where that does not work with it, an older one.
@@ -25,15 +25,16 @@ class CannotInstallError(Exception):
 
 
 class Environments:
-    """Folders below ``cache``."""
+    """Folders below ``cache``, which has one for each interpreter."""
 
     def __init__(self, cache: Path, python: str) -> None:
         os.umask(0o022)
         cache.mkdir(parents=True, exist_ok=True)
-        if cache.stat().st_uid != os.getuid():  # its default is a known name where anybody may write
+        if cache.stat().st_uid != os.getuid():  # programs that root runs are made there
             sys.exit(f"{cache} belongs to somebody else; --cache names another folder")
-        self.cache = cache
+        cache.chmod(0o755)  # for the unprivileged user; a temporary folder is its owner's
         self.python = python
+        self.cache = cache / f"python-{self.version()}"
 
     def version(self) -> str:
         """Of the interpreter."""

@@ -62,6 +62,7 @@ class Figures:
     drift: float  #: median step of the last tenth over that of the first
     cpu: float  #: seconds of user and system time, of all processes
     peak: float | None  #: bytes: median memory peak of a test, where it is known
+    faults: tuple[float, float] | None  #: median page faults of a test: in pytest, in the children that it waited for
 
 
 class Agent:
@@ -131,7 +132,19 @@ def _run(folder: Path, order: Order) -> Figures | str:
         drift=statistics.median(steps[-tenth:]) / (statistics.median(steps[:tenth]) or 1.0),
         cpu=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         peak=statistics.median(record["peaks"]) if record["peaks"] else None,
+        faults=_faults(record["faults"]),
     )
+
+
+def _faults(counted: list[tuple[int, int]]) -> tuple[float, float] | None:
+    """Of the second half: what is done once, such as gathering huge pages, is over by then."""
+    steps = [
+        (later[0] - earlier[0], later[1] - earlier[1]) for earlier, later in pairwise(counted[len(counted) // 2 :])
+    ]
+    if not steps:
+        return None
+    pytest, children = zip(*steps, strict=True)
+    return statistics.median(pytest), statistics.median(children)
 
 
 def _wait_for(command: list[str], folder: Path, environment: dict[str, str], output: int, limit: float) -> int:

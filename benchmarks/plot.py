@@ -35,7 +35,7 @@ def draw(results: Results, path: Path) -> None:
     panels: dict[str, list[Record]] = {}
     for record in results.records:
         if _ratio(record) is not None:
-            panels.setdefault(str(record.row), []).append(record)
+            panels.setdefault(f"Python {record.python}, {record.row}", []).append(record)
     if not panels:
         sys.exit("there is nothing to draw: no way was measured beside the bare fork")
     mpl.rcParams.update({"svg.hashsalt": "benchmarks", "font.size": 9, "text.color": _INK, "axes.labelcolor": _INK})

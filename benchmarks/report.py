@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -38,6 +38,9 @@ class Record:
     per_forked: Triple  #: the same to pytest-forked
     drift: float
     peak_mb: float | None
+    faults: tuple[float, float] | None = None  #: page faults per test: in pytest, in its children
+    faults_per_fork: float | None = None  #: ratio of both together
+    python: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,10 @@ class Results:
         return cls(found["about"], records, found["not_measured"], found["caveats"])
 
 
-def records(found: Found, labels: dict[str, str], capped: Callable[[Row, str], Row]) -> list[Record]:
+def records(found: Found, labels: dict[str, str], capped: Callable[[Row, str], Row], python: str) -> list[Record]:
     """Of all that were measured at least once. ``capped`` is the row as it was run, in fewer tests maybe."""
     return [
-        _record(found, key, labels[key[2]], capped(key[0], key[2]).tests)
+        replace(_record(found, key, labels[key[2]], capped(key[0], key[2]).tests), python=python)
         for key, figures in found.items()
         if key[2] != START and figures
     ]
@@ -100,7 +103,23 @@ def _record(found: Found, key: Key, label: str, tests: int) -> Record:
         per_forked=ratios("forked"),
         drift=round(statistics.median(one.drift for one in figures), 2),
         peak_mb=round(statistics.median(peaks) / 2**20, 1) if peaks else None,
+        faults=_faults(figures),
+        faults_per_fork=_median(
+            [
+                sum(mine.faults) / sum(fork.faults)
+                for mine, fork in zip(figures, found.get((row, user, "fork"), []), strict=False)
+                if mine.faults and fork.faults and sum(fork.faults)
+            ]
+        ),
     )
+
+
+def _faults(figures: list[Figures]) -> tuple[float, float] | None:
+    known = [one.faults for one in figures if one.faults is not None]
+    if not known:
+        return None
+    pytest, children = zip(*known, strict=True)
+    return statistics.median(pytest), statistics.median(children)
 
 
 def _median(values: list[float]) -> float | None:
@@ -117,19 +136,26 @@ def _triple(values: Iterator[float | None]) -> Triple:
 def text(results: Results) -> str:
     """All of it, in Markdown."""
     parts = [", ".join(f"{name} {value}" for name, value in results.about.items())]
-    for (row, user), group in groupby(results.records, lambda record: (record.row, record.user)):
+    for (python, row, user), group in groupby(results.records, lambda one: (one.python, one.row, one.user)):
         lines = [
-            "| | wall, step, CPU: ms | × bare fork | × pytest-forked | drift | memory peak |",
-            "|---|---|---|---|---|---|",
+            "| | wall, step, CPU: ms | × bare fork | × pytest-forked | faults: pytest, child; × | drift | peak |",
+            "|---|---|---|---|---|---|---|",
         ]
         for one in group:
             fewer = f", {one.tests_run} tests" if one.tests_run < one.row.tests else ""
             cells = [one.label + fewer, *map(_cell, (one.milliseconds, one.per_fork, one.per_forked))]
-            cells += [f"{one.drift:.2f}", "–" if one.peak_mb is None else f"{one.peak_mb} MB"]
+            cells += [_faults_cell(one), f"{one.drift:.2f}", "–" if one.peak_mb is None else f"{one.peak_mb} MB"]
             lines.append(f"| {' | '.join(cells)} |")
-        parts.append(f"**{row}, {user}**\n\n" + "\n".join(lines))
+        parts.append(f"**Python {python}, {row}, {user}**\n\n" + "\n".join(lines))
     remarks = [*(f"- not measured: {one}" for one in results.not_measured), *(f"- {one}" for one in results.caveats)]
     return "\n\n".join([*parts, "\n".join(remarks)] if remarks else parts)
+
+
+def _faults_cell(record: Record) -> str:
+    if record.faults is None:
+        return "–"
+    ratio = "" if record.faults_per_fork is None else f"; {record.faults_per_fork:.2f}"
+    return f"{record.faults[0]:.0f}, {record.faults[1]:.0f}{ratio}"
 
 
 def _cell(figures: Triple) -> str:

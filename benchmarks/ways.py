@@ -45,18 +45,19 @@ pytest_forked.serialize_report = lambda report: {
 
 #: No cgroups, as for a user to whom none are delegated.
 NO_CGROUPS = """
-from pytest_isolate import cgroups
-from pytest_isolate.cgroups.ladder import Groups, NEEDED
+from pytest_isolate.cgroups import discovery
+from pytest_isolate.cgroups.refusals import NEEDED
+from pytest_isolate.cgroups.worker_tree import WorkerTree
 
-cgroups.find = lambda **_: Groups([], dict.fromkeys(NEEDED, ("left out", "")))
+discovery.find = lambda **_: WorkerTree([], dict.fromkeys(NEEDED, ("left out", "")))
 """
 
-#: When each test was over, and the memory peak of each, where it is known.
+#: When each test was over, the page faults until then, and the memory peak of each, where it is known.
 CLOCK = """
-import json, os, time
+import json, os, resource, time
 import pytest
 
-ends, peaks, started = [], [], []
+ends, peaks, started, faults = [], [], [], []
 
 def pytest_collection_finish(session):
     started.append(time.perf_counter())
@@ -64,6 +65,7 @@ def pytest_collection_finish(session):
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_logfinish(nodeid):
     ends.append(time.perf_counter())
+    faults.append([resource.getrusage(who).ru_minflt for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)])
 
 def pytest_runtest_logreport(report):
     if not report.passed:
@@ -73,8 +75,10 @@ def pytest_runtest_logreport(report):
 
 def pytest_unconfigure(config):
     if not hasattr(config, "workerinput"):
+        spread = config.pluginmanager.hasplugin("dsession")  # the faults are those of xdist's workers
+        record = {"start": started, "ends": ends, "peaks": peaks, "faults": [] if spread else faults}
         with open(os.environ["CLOCK"], "w") as file:
-            json.dump({"start": started, "ends": ends, "peaks": peaks}, file)
+            json.dump(record, file)
 """
 
 #: Modules that lie beside the tests.
@@ -99,7 +103,7 @@ def test_nothing(number):
             pass
 """
 
-_OURS = ("-p", "pytest_isolate.pytest_plugin", "--isolate-all")
+_OURS = ("-p", "pytest_isolate.plugin.hooks", "--isolate-all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,7 @@ WAYS = {
             caveat="a new pytest for each test, so 20 tests at most",
         ),
         Way("isolate", _OURS, rootless=True),
+        Way("isolate, mortal heap", (*_OURS, "--isolate-no-immortal-heap"), rootless=True),
         Way("isolate, no cgroups", (*_OURS, "-p", "no_cgroups"), rootless=True),
     )
 }

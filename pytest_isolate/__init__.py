@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_isolate.errors import IsolateError, SetupError, SpecError, UnsupportedError
-    from pytest_isolate.outcome import Change, Outcome, Usage
-    from pytest_isolate.session import Keeper
-    from pytest_isolate.spec import Limits, Spec
+    from pytest_isolate.sandbox.outcome import Change, Outcome, Usage
+    from pytest_isolate.session.cluster import Network
+    from pytest_isolate.session.keeper import Keeper
+    from pytest_isolate.session.node import Node
+    from pytest_isolate.spec.errors import IsolateError, SetupError, SpecError, UnsupportedError
+    from pytest_isolate.spec.spec import Limits, Spec
+    from pytest_isolate.testing import Isolated
 
 # pytest rewrites the asserts of all modules that come with a plugin. Ours have none, and each start would pay 4 ms, or
 # 20 where no bytecode is written (PYTHONDONTWRITEBYTECODE, as in many images): there they are compiled anew. There is
@@ -31,8 +34,11 @@ for _finder in sys.meta_path:
 __all__ = [
     "Change",
     "IsolateError",
+    "Isolated",
     "Keeper",
     "Limits",
+    "Network",
+    "Node",
     "Outcome",
     "SetupError",
     "Spec",
@@ -54,7 +60,7 @@ def run(spec: Spec, payload: Callable[[], object], *, keeper: Keeper | None = No
     """
     if keeper is not None:
         return keeper.run(spec, lambda send: send(payload()))
-    from pytest_isolate.session import Keeper  # noqa: PLC0415 - loads the C core
+    from pytest_isolate.session.keeper import Keeper  # noqa: PLC0415 - loads the C core
 
     with Keeper() as own:
         return own.run(spec, lambda send: send(payload()))
@@ -62,10 +68,13 @@ def run(spec: Spec, payload: Callable[[], object], *, keeper: Keeper | None = No
 
 #: Where each public name is. The modules are loaded when it is first named (PEP 562), not at each start of pytest.
 _HOMES = {
-    **dict.fromkeys(("IsolateError", "SetupError", "SpecError", "UnsupportedError"), "errors"),
-    **dict.fromkeys(("Change", "Outcome", "Usage"), "outcome"),
-    **dict.fromkeys(("Limits", "Spec"), "spec"),
-    "Keeper": "session",
+    **dict.fromkeys(("IsolateError", "SetupError", "SpecError", "UnsupportedError"), "spec.errors"),
+    **dict.fromkeys(("Change", "Outcome", "Usage"), "sandbox.outcome"),
+    **dict.fromkeys(("Limits", "Spec"), "spec.spec"),
+    "Isolated": "testing",
+    "Keeper": "session.keeper",
+    "Network": "session.cluster",
+    "Node": "session.node",
 }
 
 

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from pytest_isolate.cgroups import directory as group
-from pytest_isolate.cgroups.names import SUPERVISOR, is_session, stat_fields
-from pytest_isolate.cgroups.refusal import DELEGATE, SCOPE, Refusal, because
+from pytest_isolate.cgroups import cgroupfs
+from pytest_isolate.cgroups.hierarchies import Version
+from pytest_isolate.cgroups.refusals import ABSENT, DELEGATE, SCOPE, Refusal, because
+from pytest_isolate.cgroups.session_names import SUPERVISOR, is_session
+from pytest_isolate.linux import files
+from pytest_isolate.linux.calls import calls
+from pytest_isolate.linux.procfs import served, stat_fields
 
 CONTROLLERS = ("memory", "pids", "cpu", "io", "cpuset")
-_V2 = 2
 _RECORD = "user.pytest_isolate"  # what we enabled, kept on the group itself (user xattrs on cgroups: Linux 5.7)
+_EXITING = 0x4  # PF_EXITING of the kernel's linux/sched.h, among the flags of proc_pid_stat(5)
 _ROUNDS = 10  # of moving: a process may fork while its parent is moved
 
 
@@ -39,41 +42,48 @@ class Delegation:
         :return: the controllers that could not be enabled.
         :raises Refusal: if the group can't have children of ours at all.
         """
-        available = group.get(f"{self.base}/cgroup.controllers").split()
+        available = cgroupfs.get(f"{self.base}/cgroup.controllers").split()
         if not set(available) & set(CONTROLLERS):
             shown = f"only {' '.join(available)}" if available else "none"
             reason = f"{self.base}/cgroup.controllers names no controller that limits need ({shown})"
-            raise Refusal(reason, f"{DELEGATE}.")
-        if not os.access(self.base, os.W_OK):
-            raise because(f"make a group in {self.base}", _access_error(self.base), _V2)
-        on = group.get(f"{self.base}/cgroup.subtree_control").split()
+            raise Refusal(reason, self._remedy(CONTROLLERS))
+        if not calls.access(self.base, os.W_OK):
+            raise because(f"make a group in {self.base}", _access_error(self.base), Version.V2)
+        on = cgroupfs.get(f"{self.base}/cgroup.subtree_control").split()
         has = f"(it has: {' '.join(available)})"
         lacks = {
-            name: Refusal(f"{self.base}/cgroup.controllers lacks {name} {has}", f"{DELEGATE}.")
+            name: Refusal(f"{self.base}/cgroup.controllers lacks {name} {has}", self._remedy([name]))
             for name in CONTROLLERS
             if name not in available
         }
         wanted = [name for name in CONTROLLERS if name in available and name not in on]
         if wanted:
-            lacks |= self._open(wanted)
+            lacks |= self._enable(wanted)
         return lacks
 
     def leave(self) -> None:
         """If no session uses the group any more: disable what was enabled for them, and move its processes back."""
-        others = [name for name in group.children(self.base) if name != SUPERVISOR]
+        others = [name for name in cgroupfs.children(self.base) if name != SUPERVISOR]
         if any(is_session(name) for name in others):
             return
-        if not others:  # a stranger's child may have come to rely on the controllers
-            moved = Path(self._leaf).is_dir()
-            enabled = group.get(f"{self.base}/cgroup.subtree_control").split() if moved else self._recorded()
+        if not others:  # a child that is not ours may rely on the controllers by now
+            moved = files.is_directory(self._leaf)
+            enabled = cgroupfs.get(f"{self.base}/cgroup.subtree_control").split() if moved else self._read_record()
             self._disable(enabled)
         with suppress(OSError):
             self._move(self._leaf, self.base)
-            group.rmdir(self._leaf)
+            cgroupfs.rmdir(self._leaf)
 
-    def _open(self, wanted: list[str]) -> dict[str, Refusal]:
-        is_root = not Path(f"{self.base}/cgroup.type").exists()
-        crowd = () if is_root else group.pids(self.base)
+    def _remedy(self, names: Iterable[str]) -> str:
+        """What to do where the group has none of ``names``: a group above may have one to hand down."""
+        top = self.base
+        while files.exists(f"{os.path.dirname(top)}/cgroup.controllers"):
+            top = os.path.dirname(top)
+        return ABSENT if set(names).isdisjoint(cgroupfs.slurp_all(f"{top}/cgroup.controllers").split()) else DELEGATE
+
+    def _enable(self, wanted: list[str]) -> dict[str, Refusal]:
+        is_root = not files.exists(f"{self.base}/cgroup.type")
+        crowd = () if is_root else cgroupfs.pids(self.base)
         if crowd:
             self._move_out(crowd)
         lacks, enabled = {}, []
@@ -82,10 +92,10 @@ class Delegation:
                 self._switch(f"+{name}")
                 enabled.append(name)
             except OSError as error:
-                lacks[name] = because(f"enable {name} in {self.base}/cgroup.subtree_control", error, _V2)
+                lacks[name] = because(f"enable {name} in {self.base}/cgroup.subtree_control", error, Version.V2)
         self._enabled.update(enabled)
         with suppress(OSError):
-            os.setxattr(self.base, _RECORD, " ".join(sorted({*self._recorded(), *enabled})).encode())
+            calls.setxattr(self.base, _RECORD, " ".join(sorted({*self._read_record(), *enabled})).encode())
         if crowd and not enabled:
             self.leave()
         return lacks
@@ -94,11 +104,11 @@ class Delegation:
         """EBUSY is also what a group answers shortly after its last process has left."""
         for attempt in range(6):
             try:
-                group.put(f"{self.base}/cgroup.subtree_control", change)
+                cgroupfs.put(f"{self.base}/cgroup.subtree_control", change)
             except OSError as error:
                 if error.errno != errno.EBUSY or attempt == 5:  # noqa: PLR2004
                     raise
-                time.sleep(0.001 * 2**attempt)
+                calls.sleep(0.001 * 2**attempt)
             else:
                 return
 
@@ -108,11 +118,11 @@ class Delegation:
                 self._switch(f"-{name}")
         self._enabled.clear()
         with suppress(OSError):
-            os.removexattr(self.base, _RECORD)
+            calls.removexattr(self.base, _RECORD)
 
-    def _recorded(self) -> set[str]:
+    def _read_record(self) -> set[str]:
         try:
-            return set(os.getxattr(self.base, _RECORD).decode().split())
+            return set(calls.getxattr(self.base, _RECORD).decode().split())
         except OSError:
             return set(self._enabled)
 
@@ -127,39 +137,45 @@ class Delegation:
             )
         try:
             with suppress(FileExistsError):
-                os.mkdir(self._leaf, 0o755)
+                calls.mkdir(self._leaf, 0o755)
             self._move(self.base, self._leaf)
         except OSError as error:
             with suppress(OSError):
                 self._move(self._leaf, self.base)
-            group.rmdir(self._leaf)
-            raise because(f"move the processes of {self.base} to {self._leaf}", error, _V2) from error
+            cgroupfs.rmdir(self._leaf)
+            raise because(f"move the processes of {self.base} to {self._leaf}", error, Version.V2) from error
 
     def _move(self, source: str, target: str) -> None:
         for _ in range(_ROUNDS):
-            crowd = group.pids(source)
+            crowd = cgroupfs.pids(source)
             if not crowd:
                 return
             for pid in crowd:
                 with suppress(ProcessLookupError):
-                    group.put(f"{target}/cgroup.procs", str(pid))
+                    cgroupfs.put(f"{target}/cgroup.procs", str(pid))
         raise OSError(errno.EBUSY, "processes keep appearing", source)
 
 
 def is_ours(pid: int, proc: Path) -> bool:
-    """Whether a process belongs to our work: kin of ours, or in the session (setsid(2)) of ourselves or an ancestor."""
-    own = os.getpid() if proc == Path("/proc") else int(os.readlink(proc / "self"))
-    ancestors = set(_line(own, proc))
-    if pid in ancestors or own in _line(pid, proc):
+    """Whether a process belongs to our work: kin of ours, or in the session (setsid(2)) of ourselves or an ancestor.
+
+    A builder, and what it has started, belong where their pytest does.
+    """
+    own = calls.getpid() if proc == Path("/proc") else int(calls.readlink(proc / "self"))
+    pid = next((pytest for each in _ancestry(pid, proc) if (pytest := served(each, proc))), pid)
+    ancestors = set(_ancestry(own, proc))
+    if pid in ancestors or own in _ancestry(pid, proc):
         return True
     fields, mine = stat_fields(pid, proc), stat_fields(own, proc)
     if fields is None:
         return pid != 0  # it has ended; 0 is one that our pid namespace does not show
+    if int(fields[6]) & _EXITING:
+        return True  # it is about to: a builder of an earlier run has lost its words by now
     leader = int(fields[3])
     return leader in ancestors or (mine is not None and leader != 0 and leader == int(mine[3]))
 
 
-def _line(pid: int, proc: Path) -> Iterable[int]:
+def _ancestry(pid: int, proc: Path) -> Iterable[int]:
     """The process, its parent, and so on."""
     while pid > 0:
         yield pid
@@ -171,12 +187,12 @@ def _describe(pid: int, proc: Path) -> str:
     if not pid:
         return "one outside of this pid namespace"
     try:
-        return f"{pid} {(proc / str(pid) / 'comm').read_text().strip()}"
+        return f"{pid} {files.read_text(proc / str(pid) / 'comm').strip()}"
     except OSError:
         return str(pid)
 
 
 def _access_error(path: str) -> OSError:
-    """access(2) told no; os.access hides why."""
-    read_only = bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    """Why access(2) refuses: os.access hides it."""
+    read_only = bool(calls.statvfs(path).f_flag & os.ST_RDONLY)
     return OSError(errno.EROFS if read_only else errno.EACCES, "", path)

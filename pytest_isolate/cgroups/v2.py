@@ -5,25 +5,25 @@ The files are described in the kernel's Documentation/admin-guide/cgroup-v2.rst.
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from pytest_isolate.cgroups import directory as group
-from pytest_isolate.cgroups.branch import Branch, Tenant, quota
+from pytest_isolate.cgroups import cgroupfs
 from pytest_isolate.cgroups.delegation import CONTROLLERS, Delegation
-from pytest_isolate.cgroups.refusal import because
-from pytest_isolate.plan import CgroupDir
-from pytest_isolate.spec import Limits
+from pytest_isolate.cgroups.hierarchies import Version
+from pytest_isolate.cgroups.refusals import because
+from pytest_isolate.cgroups.worker_group import Tenant, WorkerGroup, quota
+from pytest_isolate.linux.calls import calls
+from pytest_isolate.plan.plan import CgroupDir
+from pytest_isolate.spec.spec import Limits
 
 _FREEZE_SECONDS = 0.5
 
 
-class V2(Branch):
+class V2(WorkerGroup):
     """One worker's group in the v2 hierarchy."""
 
-    version = 2
+    version = Version.V2
 
     def __init__(self, delegation: Delegation, tenant: Tenant) -> None:
         super().__init__(delegation.base, tenant)
@@ -40,18 +40,18 @@ class V2(Branch):
         try:
             for directory in (self.session, self.worker):
                 with suppress(FileExistsError):
-                    os.mkdir(directory, 0o755)
+                    calls.mkdir(directory, 0o755)
                 self._hand_down(directory)
         except OSError as error:
-            group.rmdir(self.session)
+            cgroupfs.rmdir(self.session)
             self._delegation.leave()
             raise because(f"make the group {self.worker}", error, self.version) from error
 
     def probe(self, pid: int) -> None:
         """Try each controller on a group like a test's, and to enter it with process ``pid``."""
         try:
-            os.mkdir(self._probe, 0o755)
-            group.put(f"{self._probe}/cgroup.procs", str(pid))
+            calls.mkdir(self._probe, 0o755)
+            cgroupfs.put(f"{self._probe}/cgroup.procs", str(pid))
         except OSError as error:
             refusal = because(f"enter {self._probe}", error, self.version)
             self.lacks |= dict.fromkeys((*CONTROLLERS, "swap", "freezer"), refusal)
@@ -69,69 +69,74 @@ class V2(Branch):
 
     def cores(self) -> str:
         """The cores that a test may be given, as ``0-1``."""
-        return group.slurp(f"{self.worker}/cpuset.cpus.effective").decode().strip()
+        return cgroupfs.slurp(f"{self.worker}/cpuset.cpus.effective").decode().strip()
 
-    def group(self, limits: Limits) -> CgroupDir:
-        """What to make for one test; without a limit still for its figures."""
+    def plan_dir(self, limits: Limits, devices: Sequence[str] = (), *, share: bool = False) -> CgroupDir:
+        """What to make for one test; without a limit still for its figures. There are no rules for devices here."""
+        del devices, share
         return CgroupDir(parent=self.worker, files=tuple(limit_files(limits, self.usable, self._disks)))
 
+    def plan_whole_dir(self, limits: Limits) -> CgroupDir:
+        """The same for a whole session."""
+        return self.plan_dir(limits)
+
     def read(self, name: str) -> dict[str, int | float]:
-        """Figures of ``Reading`` that the kernel gives: memory.peak from 5.19 on, pids.peak from 6.1 on."""
+        """Figures of ``Figures`` that the kernel gives: memory.peak from 5.19 on, pids.peak from 6.1 on."""
         path = f"{self.worker}/{name}"
         figures: dict[str, int | float | None] = {
-            "memory_peak_bytes": group.number(group.slurp(f"{path}/memory.peak")),
-            "pids_peak": group.number(group.slurp(f"{path}/pids.peak")),
-            "oom_kills": group.entry(group.slurp(f"{path}/memory.events"), b"oom_kill"),
-            "pids_denied": group.entry(group.slurp(f"{path}/pids.events"), b"max"),
+            "memory_peak_bytes": cgroupfs.number(cgroupfs.slurp(f"{path}/memory.peak")),
+            "pids_peak": cgroupfs.number(cgroupfs.slurp(f"{path}/pids.peak")),
+            "oom_kills": cgroupfs.entry(cgroupfs.slurp(f"{path}/memory.events"), b"oom_kill"),
+            "pids_denied": cgroupfs.entry(cgroupfs.slurp(f"{path}/pids.events"), b"max"),
         }
-        microseconds = group.entry(group.slurp(f"{path}/cpu.stat"), b"usage_usec")
+        microseconds = cgroupfs.entry(cgroupfs.slurp(f"{path}/cpu.stat"), b"usage_usec")
         if microseconds is not None:
             figures["cpu_seconds"] = microseconds / 1e6
         if "io" in self.usable:
-            figures["read_bytes"], figures["write_bytes"] = self._transferred(group.slurp(f"{path}/io.stat"))
+            figures["read_bytes"], figures["write_bytes"] = self._sum_bytes(cgroupfs.slurp(f"{path}/io.stat"))
         return {key: value for key, value in figures.items() if value is not None}
 
     def freeze(self, name: str) -> bool:
         """cgroup.freeze only asks (5.2); cgroup.events tells when the last process stands still."""
         path = f"{self.worker}/{name}"
         try:
-            group.put(f"{path}/cgroup.freeze", "1")
+            cgroupfs.put(f"{path}/cgroup.freeze", "1")
         except OSError:
             return False
-        deadline = time.monotonic() + _FREEZE_SECONDS
-        while group.entry(group.slurp(f"{path}/cgroup.events"), b"frozen") != 1:
-            if time.monotonic() > deadline:
+        deadline = calls.monotonic() + _FREEZE_SECONDS
+        while cgroupfs.entry(cgroupfs.slurp(f"{path}/cgroup.events"), b"frozen") != 1:
+            if calls.monotonic() > deadline:
                 self.thaw(name)
                 return False
-            time.sleep(0.001)
+            calls.sleep(0.001)
         return True
 
     def thaw(self, name: str) -> None:
         with suppress(OSError):
-            group.put(f"{self.worker}/{name}/cgroup.freeze", "0")
+            cgroupfs.put(f"{self.worker}/{name}/cgroup.freeze", "0")
 
     def close(self) -> None:
         """Remove our groups, and give the user's group back as it was if no session is left in it."""
         if self._closed:
             return
         self._closed = True
-        with suppress(OSError), group.locked(self.base):
+        with suppress(OSError), cgroupfs.lock(self.base):
             with suppress(OSError):
-                group.clear(self.worker)
-            group.rmdir(self.session)
+                cgroupfs.clear(self.worker)
+            cgroupfs.rmdir(self.session)
             self._delegation.leave()
 
     def _hand_down(self, directory: str) -> None:
         for name in CONTROLLERS:
             if name not in self.lacks:
                 try:
-                    group.put(f"{directory}/cgroup.subtree_control", f"+{name}")
+                    cgroupfs.put(f"{directory}/cgroup.subtree_control", f"+{name}")
                 except OSError as error:
                     self.lacks[name] = because(
                         f"enable {name} in {directory}/cgroup.subtree_control", error, self.version
                     )
 
-    def _transferred(self, content: bytes) -> tuple[int, int]:
+    def _sum_bytes(self, content: bytes) -> tuple[int, int]:
         """Bytes read and written. A group that never met a disk has an empty file."""
         read = written = 0
         for line in content.decode().splitlines():

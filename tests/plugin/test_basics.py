@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import re
-import signal
-import subprocess
-import sys
-import time
-from typing import TYPE_CHECKING
-
 import pytest
 
-if TYPE_CHECKING:
-    from tests.conftest import Project
+from tests.support.project import Project
 
 pytestmark = pytest.mark.needs("sandbox")
 
@@ -165,96 +157,6 @@ def test_what_was_printed_before_the_fork_is_printed_once(project: Project) -> N
     assert project.isolated("-s").outlines.count("said outside") == 1
 
 
-def test_pytest_exit_ends_the_run_with_its_message_and_status(project: Project) -> None:
-    project.write(
-        test_it="""
-        import pytest
-        def test_1(): pytest.exit("enough", 7)
-        def test_2(): pass
-        """
-    )
-    result = project.isolated()
-    assert result.ret == 7
-    result.stdout.fnmatch_lines(["*Exit: enough*"])
-    result.assert_outcomes()
-
-
-def test_ctrl_c_raised_in_a_test_ends_the_run(project: Project) -> None:
-    project.write(
-        test_it="""
-        import pytest
-        @pytest.fixture(scope="session")
-        def wide():
-            yield
-            with open("torn_down", "w"): pass
-        def test_1(wide): raise KeyboardInterrupt
-        def test_2(wide): pass
-        """
-    )
-    result = project.isolated()
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["*KeyboardInterrupt: in test_it.py::test_1*"])
-    assert (project.path / "torn_down").exists()
-
-
-@pytest.mark.parametrize(
-    ("handler", "presses", "place"),
-    [
-        pytest.param(
-            "default_int_handler", 1, "test_it.py:10: KeyboardInterrupt: in test_it.py::test_1", id="interrupted"
-        ),
-        pytest.param("SIG_IGN", 1, "test_it.py:10: KeyboardInterrupt: in test_it.py::test_1", id="going on"),
-        pytest.param("SIG_IGN", 2, ": KeyboardInterrupt", id="going on, pressed twice"),
-    ],
-)
-def test_ctrl_c_pressed_during_a_test_ends_the_run_and_shows_where_it_was(
-    project: Project, handler: str, presses: int, place: str
-) -> None:
-    begun, torn_down = project.path / "begun", project.path / "torn_down"
-    project.write(
-        test_it=f"""
-        import pytest, signal, time
-        @pytest.fixture
-        def narrow():
-            yield
-            with open("torn_down", "w"): pass
-        @pytest.mark.isolate(writable=[{str(project.path)!r}])
-        def test_1(narrow):
-            signal.signal(signal.SIGINT, signal.{handler})
-            with open({str(begun)!r}, "w"): pass
-            time.sleep(30)
-        """
-    )
-    process = project.pytester.popen(
-        [sys.executable, "-m", "pytest", *project.options, "--isolate-all"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    deadline = time.monotonic() + 20
-    while not begun.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    for _ in range(presses):
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=20)
-    assert process.returncode == pytest.ExitCode.INTERRUPTED
-    assert place in output.decode()
-    assert torn_down.exists() == (handler == "default_int_handler")
-
-
-def test_a_test_can_stop_the_session(project: Project) -> None:
-    project.write(
-        test_it="""
-        def test_1(request): request.session.shouldstop = "seen enough"
-        def test_2(): pass
-        """
-    )
-    result = project.isolated()
-    result.stdout.fnmatch_lines(["*Interrupted: seen enough*"])
-    result.assert_outcomes(passed=1)
-
-
 def test_the_hooks_of_a_conftest_hear_of_each_report_once_and_outside(project: Project) -> None:
     project.write(
         conftest="""
@@ -338,39 +240,20 @@ def test_the_header_tells_what_is_in_force_after_collection_if_a_test_is_marked(
 
 
 def test_a_run_without_isolated_tests_loads_nothing_heavy(project: Project) -> None:
+    project.is_forked = False
     project.write(
         test_it="""
         import sys
-        HEAVY = {"pytest_isolate.items", "pytest_isolate.session", "pytest_isolate.summary", "cffi", "pyroute2"}
+        HEAVY = {
+            "pytest_isolate.plugin.run.isolation", "pytest_isolate.session.keeper",
+            "pytest_isolate.plugin.report.summary", "cffi", "pyroute2",
+        }
         def test_it(): assert not HEAVY & {*sys.modules}
         def test_as_it_is():  # not compiled anew for its asserts, of which it has none
-            assert type(sys.modules["pytest_isolate.options"].__loader__).__name__ == "SourceFileLoader"
+            assert type(sys.modules["pytest_isolate.plugin.config.options"].__loader__).__name__ == "SourceFileLoader"
         """
     )
     project.run().assert_outcomes(passed=2)
-
-
-def test_under_xdist_the_workers_isolate_and_the_controller_has_the_table(project: Project) -> None:
-    pytest.importorskip("xdist")
-    project.write(
-        test_it="""
-        import os, warnings, pytest
-        MAIN = os.getpid()
-        class Mine(UserWarning): pass
-        @pytest.mark.parametrize("number", range(6))
-        def test_it(number, record_property):
-            record_property("object", len)
-            warnings.warn(Mine("mine"))
-            assert os.getpid() != MAIN
-        def test_crash(): os._exit(0)
-        """
-    )
-    result = project.isolated("-n2")
-    result.assert_outcomes(passed=6, failed=1, warnings=6)
-    result.stdout.fnmatch_lines(
-        ["isolate: all tests, in sandboxes of each xdist worker", "*isolated tests by*", "* test_it.py::test_it?0?"]
-    )
-    result.stdout.fnmatch_lines(["*exited with status 0 without a result*"])
 
 
 def test_pytest_timeouts_alarm_does_not_go_off_in_pytests_own_process(project: Project) -> None:
@@ -384,66 +267,3 @@ def test_faulthandler_timeout_shows_where_the_test_is(project: Project) -> None:
     project.write(test_it="import time\ndef test_it():\n    time.sleep(0.7)")
     result = project.isolated("-o", "faulthandler_timeout=0.3")
     result.stderr.fnmatch_lines(["*test_it.py*, line 3 in test_it"])
-
-
-def test_a_sandbox_of_an_xdist_worker_does_not_have_its_channel_to_the_controller(project: Project) -> None:
-    project.write(
-        conftest="""
-        import os
-        def pytest_configure(config):
-            for plugin in config.pluginmanager.get_plugins():
-                if type(plugin).__name__ == "WorkerInteractor":
-                    io = plugin.channel.gateway._io
-                    files = (io.infile, io.outfile)
-                    os.environ["CHANNEL"] = " ".join(os.readlink(f"/proc/self/fd/{file.fileno()}") for file in files)
-        """,
-        test_it="""
-        import os, pytest
-        @pytest.mark.parametrize("number", range(4))
-        def test_it(number):
-            channel = os.environ["CHANNEL"].split()
-            numbers = os.listdir("/proc/self/fd")
-            mine = {os.path.realpath(f"/proc/self/fd/{name}").rpartition("/")[2] for name in numbers}
-            assert len(channel) == 2 and all(name.startswith("pipe:") for name in channel)
-            assert any(name.startswith("pipe:") for name in mine)  # the one for reports
-            assert not mine & set(channel)
-        """,
-    )
-    project.isolated("-n2").assert_outcomes(passed=4)
-
-
-def test_a_worker_at_the_other_end_of_a_socket_isolates_and_keeps_its_channel(project: Project) -> None:
-    pytest.importorskip("xdist")
-    project.write(
-        conftest="""
-        import os
-        def pytest_configure(config):
-            for plugin in config.pluginmanager.get_plugins():
-                if type(plugin).__name__ == "WorkerInteractor":
-                    os.environ["CHANNEL"] = os.readlink(f"/proc/self/fd/{plugin.channel.gateway._io.sock.fileno()}")
-        """,
-        test_it="""
-        import os, pytest
-        @pytest.mark.parametrize("number", range(3))
-        def test_it(number):
-            numbers = os.listdir("/proc/self/fd")
-            mine = {os.path.realpath(f"/proc/self/fd/{name}").rpartition("/")[2] for name in numbers}
-            assert os.getpid() == 2 and os.environ["CHANNEL"].startswith("socket:")
-            assert os.environ["CHANNEL"] not in mine
-        """,
-    )
-    far = project.path.parent / "far"
-    far.mkdir()
-    server = [sys.executable, "-u", "-m", "execnet.script.socketserver", "127.0.0.1:0"]
-    with subprocess.Popen(server, cwd=far, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        try:
-            assert process.stdout is not None
-            port = re.search(r"'127.0.0.1', (\d+)", process.stdout.readline())[1]  # type: ignore[index]
-            here = str(project.path)
-            result = project.isolated("-d", "--tx", f"socket=127.0.0.1:{port}", "--rsyncdir", here, here)
-        finally:
-            process.kill()
-
-    result.assert_outcomes(passed=3)
-    result.stdout.fnmatch_lines(["*isolated tests*", "*test_it.py::test_it?0?"])
-    assert list(far.rglob("test_it.py"))  # it ran there

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,19 +14,13 @@ from typing import Any
 
 import pytest
 
-from pytest_isolate.builder import Builder
-from pytest_isolate.errors import SetupError
+from pytest_isolate.linux import waiting
+from pytest_isolate.sandbox.builder import Builder
+from pytest_isolate.spec.errors import SetupError
+from tests.support.helper_processes import builders_of, helpers_of
+from tests.support.traces import NOTHING, NUMBER, settled
 
 pytestmark = pytest.mark.needs("sandbox")
-
-#: Found again in a process list; one of our own, as other workers run these tests as well.
-NUMBER = str(100_000 + os.getpid())
-
-#: Of pid namespaces, as names of sessions have it.
-NAMESPACE = re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))
-
-#: Lines of mountinfo before any test.
-MOUNTS = Path("/proc/self/mountinfo").read_text().splitlines()
 
 SLEEPER = f"""
     import subprocess, time
@@ -39,66 +32,6 @@ SLEEPER = f"""
         subprocess.Popen(["sleep", "{NUMBER}"])
         time.sleep(0.02)
 """
-
-
-def traces() -> dict[str, list[str]]:
-    """What a session of ours can leave on a host, by kind."""
-    found: dict[str, list[str]] = {"processes": list(_processes()), "cgroups": [], "scratch": [], "mounts": []}
-    for mount in Path("/proc/self/mountinfo").read_text().splitlines():
-        point, kind = mount.split()[4], mount.partition(" - ")[2].split()[0]
-        if kind in ("cgroup", "cgroup2"):
-            for path, directories, _ in os.walk(point):
-                found["cgroups"] += [f"{path}/{name}" for name in directories if name.startswith("pytest-isolate-")]
-        if mount not in MOUNTS:
-            found["mounts"].append(mount)
-    for folder in {"/tmp", "/var/tmp", os.environ.get("TMPDIR", "/tmp")}:
-        found["scratch"] += [str(path) for path in Path(folder).glob("pytest-isolate*")]
-    # What an outer run of this very test suite has, or one beside it, is not left over.
-    for kind in ("cgroups", "scratch"):
-        found[kind] = [path for path in found[kind] if not _lives(path)]
-    return found
-
-
-def _processes() -> Iterator[str]:
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and entry.stat().st_uid == os.getuid():
-                line = (entry / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                if state != "Z" and (line[:2] == ["sleep", NUMBER] or (_is_orphaned(line) and _is_here(entry))):
-                    yield f"{entry.name} {line}"
-        except OSError:
-            continue
-
-
-def _is_orphaned(command: list[str]) -> bool:
-    """A builder, PID 1 of a sandbox, or a broker, whose pytest has gone. Others belong to runs beside this one."""
-    ours = command[0] == "isolate-builder" or any("pytest_isolate.broker" in word for word in command)
-    owner = next((word.removeprefix("for=") for word in command if word.startswith("for=")), None)
-    return ours and owner is not None and not Path("/proc", owner).exists()
-
-
-def _is_here(entry: Path) -> bool:
-    """Whether a process is in our pid namespace: a run beside this one may have sessions in others."""
-    numbers = next(line for line in (entry / "status").read_text().splitlines() if line.startswith("NSpid:"))
-    return len(numbers.split()) == 2
-
-
-def _lives(path: str) -> bool:
-    """Whether the session that a group or directory is of goes on, or is of another pid namespace."""
-    for part in Path(path).parts:
-        if part.startswith("pytest-isolate-") and part.count("-") >= 4:
-            namespace, pid = part.split("-")[2:4]
-            return namespace != NAMESPACE or Path(f"/proc/{pid}").exists()
-    return True  # a supervisor's leaf: its processes are alive by definition
-
-
-def settled(timeout: float = 10) -> dict[str, list[str]]:
-    """What is left after some patience: the builder goes on for a moment after pytest's death."""
-    deadline = time.monotonic() + timeout
-    while any((left := traces()).values()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return left
 
 
 @contextmanager
@@ -119,9 +52,6 @@ def running(project: Any, *options: str) -> Iterator[subprocess.Popen[bytes]]:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-NOTHING: dict[str, list[str]] = {"processes": [], "cgroups": [], "scratch": [], "mounts": []}
 
 
 def test_an_ordinary_run_leaves_nothing(project: Any) -> None:
@@ -147,6 +77,17 @@ def test_a_killed_pytest_leaves_nothing(project: Any, after: float) -> None:
         assert settled() == NOTHING
 
 
+@pytest.mark.parametrize("after", [0.0, 0.07, 0.3])
+def test_a_pytest_that_is_killed_with_eight_sandboxes_alive_leaves_nothing(project: Any, after: float) -> None:
+    project.pytester.makepyfile(SLEEPER)
+    with running(project, "--isolate-jobs=8") as process:
+        time.sleep(after)
+        process.kill()
+        process.wait()
+
+        assert settled() == NOTHING
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a pid namespace without an id map")
 def test_a_killed_pytest_leaves_nothing_where_nobody_reaps_orphans() -> None:
     """As in a container without an init: PID 1 is the pytest that runs the test above."""
@@ -162,20 +103,34 @@ def test_a_killed_pytest_leaves_nothing_where_nobody_reaps_orphans() -> None:
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
-def children_of(pid: int, words: bytes) -> list[str]:
-    """Those with ``words`` on their command line; one may end while it is looked at."""
-    found = []
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        with suppress(ProcessLookupError, FileNotFoundError):
-            if words in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.append(child)
-    return found
+KILLED = """
+import os, signal, sys
+from pytest_isolate.linux.flags import Clone
+from pytest_isolate.plan.plan import Plan
+from pytest_isolate.sandbox.builder import Builder
+builder = Builder()
+builder.clean_up_after([], [sys.argv[1]])
+builder.get(builder.add(Plan(namespaces=Clone(0))))  # so it has read what came before
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_builder_of_a_killed_pytest_removes_what_it_was_told_of(tmp_path: Path) -> None:
+    """No other session sweeps it meanwhile, as its name is not of ours."""
+    scratch = tmp_path / "scratch"
+    (scratch / "below").mkdir(parents=True)
+    done = subprocess.run([sys.executable, "-c", KILLED, scratch], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 30
+    while scratch.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not scratch.exists()
 
 
 def test_a_killed_pytest_leaves_no_bridge(project: Any) -> None:
     project.pytester.makepyfile(SLEEPER.replace("@pytest.mark.isolate", '@pytest.mark.isolate(network="bridge")'))
     with running(project) as process:
-        brokers = children_of(process.pid, b"pytest_isolate.broker")
+        brokers = helpers_of(process.pid, b"pytest_isolate.session.network.broker")
         assert len(brokers) == 1
         process.kill()
         process.wait()
@@ -183,17 +138,16 @@ def test_a_killed_pytest_leaves_no_bridge(project: Any) -> None:
         assert settled() == NOTHING
 
 
-def test_a_killed_builder_costs_one_test_at_most_and_leaves_nothing(project: Any) -> None:
+def test_a_killed_builder_costs_no_test_and_leaves_nothing(project: Any) -> None:
     project.pytester.makepyfile(
         """
         import os, signal, time
         import pytest
+        from tests.support.helper_processes import builders_of
 
         def test_kills_the_builder():
-            children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
-            builders = [pid for pid in children if b"isolate-builder" in open(f"/proc/{pid}/cmdline", "rb").read()]
-            assert len(builders) == 1
-            os.kill(int(builders[0]), signal.SIGKILL)
+            (builder,) = builders_of(os.getpid())
+            os.kill(builder, signal.SIGKILL)
 
         @pytest.mark.isolate
         @pytest.mark.parametrize("number", range(3))
@@ -211,22 +165,21 @@ def test_a_killed_builder_costs_one_test_at_most_and_leaves_nothing(project: Any
 
     result = project.run()
 
-    outcomes = result.parseoutcomes()
-    assert outcomes["passed"] >= 4
-    assert outcomes.get("errors", 0) + outcomes.get("failed", 0) <= 1
+    result.assert_outcomes(passed=5)
     assert settled() == NOTHING
 
 
-def test_a_builder_that_cannot_be_reached_has_died_though_it_cannot_be_waited_for_yet(
+def test_a_builder_whose_socket_has_ended_has_died_though_its_end_cannot_be_seen_yet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     builder = Builder()
     os.kill(builder.pid, signal.SIGKILL)
     with monkeypatch.context() as patched:
-        patched.setattr(os, "waitpid", lambda *_: (0, 0))  # the moment between its socket's end and its own
+        readable = waiting.readable  # but for the pidfd
+        patched.setattr(waiting, "readable", lambda fd, *_, seconds: readable(fd, seconds=seconds))
 
         with pytest.raises(SetupError, match="cannot reach the builder process"):
-            builder.settle()
+            builder.get(1)
 
         assert not builder.alive()
     builder.close()
@@ -240,9 +193,9 @@ def test_a_session_sweeps_what_was_left_when_pytest_and_builder_were_killed_toge
         os.kill(process.pid, signal.SIGSTOP)  # first, so that it has no other children a moment later
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped, so that none sees the other die
-            for pid in [*children, str(process.pid)]:
+            for pid in [*map(int, children), *builders_of(process.pid), process.pid]:
                 with suppress(ProcessLookupError):  # a test that ended by itself
-                    os.kill(int(pid), number)
+                    os.kill(pid, number)
         process.wait()
     project.pytester.makepyfile(SLEEPER.replace("1000", "1"))
 
@@ -282,6 +235,7 @@ def test_a_killed_xdist_worker_is_replaced_as_in_a_plain_run_and_leaves_nothing(
 SLEEPERS = """
     import os, signal, subprocess, time
     import pytest
+    from tests.support.helper_processes import builders_of
 
     PHASE = os.environ["PHASE"]
 
@@ -305,8 +259,7 @@ SLEEPERS = """
         sleep("tear-down")
 
     def builder():
-        children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
-        return next(int(pid) for pid in children if b"isolate-builder" in open(f"/proc/{pid}/cmdline", "rb").read())
+        return builders_of(os.getpid())[0]
 
     @pytest.mark.isolate(writable="begun")
     def test_first(): pass

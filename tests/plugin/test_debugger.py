@@ -10,12 +10,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.conftest import Project
+from tests.support.project import Project
 
 pytestmark = pytest.mark.needs("sandbox")
 
@@ -96,9 +94,12 @@ FAILING = """
 """
 
 
-def test_pdb_stops_in_the_failing_frame_inside_the_sandbox_and_the_run_goes_on(project: Project) -> None:
+@pytest.mark.parametrize("options", [[], ["--isolate-session"]])
+def test_pdb_stops_in_the_failing_frame_inside_the_sandbox_and_the_run_goes_on(
+    project: Project, options: list[str]
+) -> None:
     project.write(test_it=FAILING)
-    with at_a_terminal(project, "--pdb") as person:
+    with at_a_terminal(project, "--pdb", *options) as person:
         assert "assert answer == 0" in person.waits_for("(Pdb) ")
         assert "84" in person.answer("p answer * 2")
         assert "'isolated'" in person.answer("p os.uname().nodename")
@@ -128,7 +129,28 @@ def test_trace_stops_at_the_first_line_inside_the_sandbox(project: Project) -> N
         person.waits_for("1 failed")
 
 
-def test_a_breakpoint_suspends_the_time_out_and_ctrl_c_is_for_the_debugger(project: Project) -> None:
+def test_breakpoints_of_tests_that_run_side_by_side_have_the_terminal_one_after_the_other(project: Project) -> None:
+    project.write(
+        test_it="""
+        import pytest
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_it(number):
+            breakpoint()
+            assert number
+        """
+    )
+    with at_a_terminal(project, "--isolate-jobs=2") as person:
+        for number in (1, 2):
+            person.waits_for("(Pdb) ")
+            assert str(number * 111) in person.answer("p number * 111")
+            person.types("c\n")
+        person.waits_for("2 passed")
+
+
+@pytest.mark.parametrize("options", [[], ["--isolate-session"]])
+def test_a_breakpoint_suspends_the_time_out_and_ctrl_c_is_for_the_debugger(
+    project: Project, options: list[str]
+) -> None:
     project.write(
         test_it="""
         import time
@@ -138,7 +160,7 @@ def test_a_breakpoint_suspends_the_time_out_and_ctrl_c_is_for_the_debugger(proje
             assert answer == 42
         """
     )
-    with at_a_terminal(project, "--isolate-timeout=1") as person:
+    with at_a_terminal(project, "--isolate-timeout=1", *options) as person:
         person.waits_for("(Pdb) ")
         person.answer("time.sleep(1.5)")
         person.interrupts_until("--KeyboardInterrupt--")

@@ -99,12 +99,28 @@ def test_a_double_forked_daemon_does_not_outlive_its_test(project: Any) -> None:
                 os._exit(0)
             os.wait()
             assert os.read(reader, 100) == b"adopted by PID 1"
+
+        def daemons():
+            for name in filter(str.isdigit, os.listdir("/proc")):
+                try:
+                    with open(f"/proc/{name}/cmdline", "rb") as file:
+                        if file.read() == b"sleep\\x006173\\x00":
+                            yield name
+                except OSError:
+                    continue
+
+        @pytest.mark.no_isolate
+        def test_after_it():
+            deadline = time.monotonic() + 30
+            while (found := [*daemons()]) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert found == []
         """
     )
 
     result = project.run()
 
-    result.assert_outcomes(passed=1)
+    result.assert_outcomes(passed=2)
     assert commands("6173") == []
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
-from pytest_isolate.native import landlock_version
+from pytest_isolate.linux.native import landlock_version
 
 pytestmark = pytest.mark.needs("sandbox")
 
@@ -200,3 +204,36 @@ def test_an_xdist_worker_says_so_of_each_test(project: Any) -> None:
 
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["--isolate-cgroup=/isolate-nowhere: no controller is usable there: *"])
+
+
+def run_doctor(lack: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command on a host with ``lack``."""
+    command = shlex.join([sys.executable, "-m", "pytest_isolate", "doctor", *arguments])
+    script = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f"{lack} && exec {command}"]
+    return subprocess.run(script, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_the_doctor_names_the_setting_that_forbids_sandboxes() -> None:
+    result = run_doctor(NO_USER_NAMESPACES)
+
+    assert result.returncode == 1, result.stderr
+    assert re.search(r"^sandbox +(weaker|lacking) ", result.stdout, re.MULTILINE)
+    assert "sudo sysctl -w user.max_user_namespaces=10000" in result.stdout
+    assert "No test can be isolated as it asks to be: sandbox." in result.stdout
+
+
+def test_the_doctor_tells_a_program_which_limits_do_not_work_and_what_a_test_costs() -> None:
+    result = run_doctor(NO_CGROUPS, "--json", "--strict", "sandbox", "memory,network")
+
+    found = json.loads(result.stdout)
+    assert result.returncode == 1, result.stderr
+    assert found["missed"] == ["memory"]
+    assert found["capabilities"]["memory"]["stand_in"]
+    assert 0 < found["cost"]["fork_seconds"] < found["cost"]["test_seconds"]
+
+
+def test_the_doctor_knows_no_other_capabilities() -> None:
+    result = run_doctor("true", "--strict", "memroy")
+
+    assert result.returncode == 2
+    assert "there is no capability memroy; choose among sandbox, overlay" in result.stderr

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
-if TYPE_CHECKING:
-    from tests.conftest import Project
+from tests.support.project import Project
 
 pytestmark = pytest.mark.needs("sandbox")
 
@@ -92,6 +89,6 @@ def test_big_output(): print("x" * 3_000_000); assert 0
 )  # fmt: skip
 def test_reports_and_warnings_are_those_of_a_plain_run(project: Project, options: tuple[str, ...]) -> None:
     if options[:1] in {("-x",), ("--maxfail=3",)} and pytest.version_tuple < (8, 2):
-        pytest.skip("this pytest forgets the wider-scoped tear-down of the last test (pytest#11706), we don't")
+        pytest.skip("this pytest forgets the higher-scoped tear-down of the last test (pytest#11706), we don't")
     project.write(test_it=ALL_OUTCOMES)
     assert project.compared(*options)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.conftest import Project
+from tests.support.project import Project
 
 pytestmark = pytest.mark.needs("sandbox")
 
@@ -186,3 +184,37 @@ def test_what_conftest_files_learn_of_reports_outside_is_known_to_the_next_test(
     project.compared("-p", "wraps", "-W", "ignore", "-oisolate_makereport_outside=conftest wraps")
     result = project.isolated("-oisolate_makereport_outside=conftest wrops")
     result.stdout.fnmatch_lines(["isolate: isolate_makereport_outside names what is no plugin of this run: wrops"])
+
+
+def test_a_hook_that_works_by_the_next_item_ends_the_class_in_each_sandbox_and_a_fixture_once(project: Project) -> None:
+    project.fake_keeper()
+    project.write(
+        conftest="""
+        import os, pytest
+        begun = []
+
+        def pytest_runtest_setup(item):
+            if item.parent not in begun:
+                begun.append(item.parent)
+                os.write(1, b"hook begins\\n")
+
+        def pytest_runtest_teardown(item, nextitem):
+            if nextitem is None or nextitem.parent is not item.parent:
+                os.write(1, b"hook ends\\n")
+        """,
+        test_it="""
+        import os, pytest
+        class TestIt:
+            @pytest.fixture(scope="class", autouse=True)
+            def shared(self):
+                os.write(1, b"fixture begins\\n")
+                yield
+                os.write(1, b"fixture ends\\n")
+            def test_1(self): pass
+            def test_2(self): pass
+        """,
+    )
+    plain, isolated = project.run("-s").stdout.str(), project.isolated("-s").stdout.str()
+    for said, times in {"hook begins": 2, "hook ends": 2, "fixture begins": 1, "fixture ends": 1}.items():
+        assert plain.count(said) == 1
+        assert isolated.count(said) == times

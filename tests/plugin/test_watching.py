@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
-if TYPE_CHECKING:
-    from tests.conftest import Project
+from tests.support.project import Project
 
 pytestmark = pytest.mark.needs("sandbox")
 
@@ -76,13 +73,13 @@ def test_a_test_that_asks_and_dies_before_it_is_answered_has_just_died(project: 
     project.write(
         test_it="""
         import os, pytest, stat, time
-        from pytest_isolate import wire
-        from pytest_isolate.guest import Frame
+        from pytest_isolate.sandbox import wire
+        from pytest_isolate.sandbox.channel import Frame
         @pytest.mark.isolate(timeout=20)
         def test_asks():
             sockets = [int(fd) for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
-            bell, = (fd for fd in sockets if stat.S_ISSOCK(os.fstat(fd).st_mode))
-            wire.send(bell, [Frame.USAGE, None])
+            control, = (fd for fd in sockets if stat.S_ISSOCK(os.fstat(fd).st_mode))
+            wire.send(control, [Frame.USAGE, None])
             time.sleep(0.3)
             os._exit(3)
         @pytest.mark.isolate

@@ -1,6 +1,7 @@
-"""Released projects' own tests end isolated as they do in a plain run, with the same warnings and covered lines.
+"""Released projects' own tests end isolated as they do in a plain run, in the same order, with the same warnings and
+covered lines: one test at a time, and two.
 
-They are fetched with pip and take minutes, so they are run by name: ``sh tests/run tests/suites [-k NAME]``.
+They are fetched with pip and take minutes, and are run by name: ``sh tests/run tests/suites [-k "NAME and jobs2"]``.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.conftest import Project
+from tests.support.project import Project
 
 pytestmark = pytest.mark.needs("sandbox")
 
@@ -64,9 +64,10 @@ SUITES = [
 ]
 
 
+@pytest.mark.parametrize("jobs", [1, 2], ids=lambda jobs: f"jobs{jobs}")
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.requirement.partition("=")[0])
 def test_a_projects_own_tests_end_as_in_a_plain_run(
-    project: Project, suite: Suite, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    project: Project, suite: Suite, jobs: int, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched = tmp_path_factory.mktemp("fetched")
     install(suite, fetched / "site")
@@ -78,7 +79,8 @@ def test_a_projects_own_tests_end_as_in_a_plain_run(
     project.patience = 1200
     faulthandler.cancel_dump_traceback_later()  # of faulthandler_timeout, which is for what hangs
 
-    plain, isolated = observed(project, suite), observed(project, suite, "--isolate-all")
+    plain = observed(project, suite)
+    isolated = observed(project, suite, "--isolate-all", f"--isolate-jobs={jobs}")
 
     assert len({test for test, *_ in plain.reports}) >= suite.at_least
     assert isolated.reports == plain.reports

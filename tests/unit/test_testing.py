@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pytest_isolate.spec import Spec
+from pytest_isolate.spec.spec import Spec
 from pytest_isolate.testing import Isolated
 
 SPEC = Spec.of(memory="50M", cpus=1)

@@ -1,0 +1,1 @@
+"""OCI's image layouts and layers, read."""

@@ -1,0 +1,1 @@
+"""Layers unpacked once, shared by all of a user's tests."""

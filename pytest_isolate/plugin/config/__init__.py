@@ -1,0 +1,1 @@
+"""Marker, command line and ini: read and checked, they become Specs."""

@@ -1,0 +1,1 @@
+"""Other plugins that keep what they know in memory, a module each."""

@@ -1,0 +1,42 @@
+"""Hypothesis: the folder in which it keeps failing examples for later runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from pytest_isolate.plugin.integrations.integration import Integration
+
+
+class Hypothesis(Integration):
+    """The test writes to that folder itself."""
+
+    def folders(self, item: pytest.Item) -> list[str]:
+        """The folder, if the test is one of hypothesis'."""
+        if item.get_closest_marker("hypothesis") is None:  # which its plugin adds
+            return []
+        settings: Any = getattr(sys.modules.get("hypothesis"), "settings", None)
+        database = getattr(getattr(settings, "default", None), "database", None)
+        # None: kept in memory, or nowhere, or in a kind of database that we don't know
+        path = getattr(database, "path", None)
+        if path is None:
+            return []
+        examples = os.path.abspath(str(path))
+        with suppress(OSError):  # a folder that cannot be written would keep nothing in a plain run either
+            _make(examples)
+            home, name = os.path.split(examples)
+            return [home if name == "examples" else examples]  # .hypothesis, with tables that take long to make
+        return []
+
+
+def _make(examples: str) -> None:
+    """By hypothesis itself where it can: it tells git to ignore its folder."""
+    configuration: Any = sys.modules.get("hypothesis.configuration")
+    storage: Any = configuration.storage_directory("examples") if configuration is not None else None
+    if hasattr(storage, "create_if_missing") and os.fspath(storage.path) == examples:
+        storage.create_if_missing()
+    os.makedirs(examples, exist_ok=True)

@@ -1,0 +1,116 @@
+"""The plugins that are looked after, and what is done for all of them at once.
+
+They are found by what their objects have, not by version. All of it is private to them; where it looks otherwise than
+the modules here expect, nothing crosses, as with any plugin that has no module here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from pytest_isolate.plugin import hook_callers
+from pytest_isolate.plugin.integrations import makereport
+from pytest_isolate.plugin.integrations.allure import Allure
+from pytest_isolate.plugin.integrations.bdd import Bdd
+from pytest_isolate.plugin.integrations.benchmark import Benchmark
+from pytest_isolate.plugin.integrations.browsers import Browsers
+from pytest_isolate.plugin.integrations.coverage import Coverage
+from pytest_isolate.plugin.integrations.dependency import Dependency
+from pytest_isolate.plugin.integrations.hypothesis import Hypothesis
+from pytest_isolate.plugin.integrations.integration import Forwarder, Integration
+from pytest_isolate.plugin.integrations.json_report import JsonReport
+from pytest_isolate.plugin.integrations.junitxml import JunitXml
+from pytest_isolate.plugin.integrations.multiprocessing_helpers import MultiprocessingHelpers
+from pytest_isolate.plugin.integrations.multiprocessing_semaphores import MultiprocessingSemaphores
+from pytest_isolate.plugin.integrations.pyfakefs import PyFakeFs
+from pytest_isolate.plugin.integrations.rerunfailures import RerunFailures
+from pytest_isolate.plugin.integrations.retry import Retry
+from pytest_isolate.plugin.integrations.servers import Servers
+from pytest_isolate.plugin.integrations.session_processes import SessionProcesses
+from pytest_isolate.plugin.integrations.subtests import Subtests
+from pytest_isolate.plugin.integrations.syrupy import Syrupy
+from pytest_isolate.plugin.integrations.xdist import Xdist
+from pytest_isolate.plugin.messages import Send
+
+#: In the order in which they act. Coverage comes first, so that it measures what the others do round the test.
+INTEGRATIONS: tuple[type[Integration], ...] = (
+    Coverage,
+    JunitXml,
+    JsonReport,
+    Subtests,
+    Benchmark,
+    Syrupy,
+    Retry,
+    Bdd,
+    Allure,
+    Dependency,
+    Hypothesis,
+    MultiprocessingHelpers,
+    PyFakeFs,
+    MultiprocessingSemaphores,
+    SessionProcesses,
+    Xdist,
+    RerunFailures,
+    Servers,
+    Browsers,
+)
+
+
+class Integrations:
+    """All of them, for one session of pytest. Methods as of :class:`.Integration`."""
+
+    def __init__(self, config: pytest.Config, makereport_outside: Iterable[str]) -> None:
+        """:param makereport_outside: names of further plugins whose ``pytest_runtest_makereport`` runs outside."""
+        self._all = [integration(config) for integration in INTEGRATIONS]
+        #: Names of the plugins, beside which no test may begin before those before it have been reported.
+        self.outside = {*makereport_outside, *(name for each in self._all for name in each.makereport_outside)}
+        self._makereport_outside = set().union(*hook_callers.find_plugins(config, self.outside).values())
+
+    def is_inside(self, definition: pytest.FixtureDef[Any]) -> bool:
+        """Whether each sandbox sets up this higher-scoped fixture for itself."""
+        return any(each.is_inside(definition) for each in self._all)
+
+    def folders(self, item: pytest.Item) -> list[str]:
+        """Folders of the host that the plugins write to from inside."""
+        return [folder for each in self._all for folder in each.folders(item)]
+
+    def before(self, item: pytest.Item, attempts: int) -> list[Callable[[], object]]:
+        """What the child is to do before the test."""
+        return [step for each in self._all if (step := each.before(item, attempts)) is not None]
+
+    def around(self, item: pytest.Item) -> list[Forwarder]:
+        """What the child is to have round the test's protocol, the outermost first."""
+        return [forwarder for each in self._all if (forwarder := each.around(item)) is not None]
+
+    def after(self) -> list[Callable[[Send], None]]:
+        """What the child is to do after the test."""
+        return [step for each in self._all if (step := each.after()) is not None]
+
+    def receive(self, item: pytest.Item, kind: str, data: Any) -> None:
+        """Give a plugin what the child sent. :raises Exception: of any kind, if it is no message of the child's."""
+        for each in self._all:
+            if kind in each.kinds:
+                each.receive(item, kind, data)
+                return
+        raise ValueError(f"unknown kind {kind!r}")
+
+    def outcomes(self) -> set[str]:
+        """What a report may have as outcome beside pytest's own."""
+        return {outcome for each in self._all for outcome in each.outcomes()}
+
+    def log(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Tell the plugins of a report, before it is logged."""
+        if hasattr(report, "context"):  # of a sub-test
+            return
+        if self._makereport_outside:
+            makereport.notify(item, self._makereport_outside, report)
+        for each in self._all:
+            each.log(item, report)
+
+    def finish(self) -> None:
+        """All tests have been run."""
+        for each in self._all:
+            each.finish()

@@ -1,0 +1,1 @@
+"""Outcomes become pytest's reports, and the summary's tables."""

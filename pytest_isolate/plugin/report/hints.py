@@ -1,0 +1,93 @@
+"""What in the sandbox may be behind a test's failure: shown beside it, never instead of it."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Collection, Mapping
+
+from pytest_isolate.linux.calls import calls
+from pytest_isolate.spec.sizes import size_text
+from pytest_isolate.spec.spec import Spec
+
+_FULL = (calls.strerror(errno.ENOSPC),)
+_OTHER_DEVICE = (calls.strerror(errno.EXDEV),)
+_REFUSED = (calls.strerror(errno.ECONNREFUSED),)
+#: How messages of clients name one: PostgreSQL's, Docker's, MySQL's, URLs.
+_UNIX_SOCKET = re.compile(r"\.sock\b|\bsocket .?/|\bunix:|\bUnix(-domain)? socket", re.IGNORECASE)
+#: Of connect(2); of getaddrinfo(3), by Python and by C programs; of curl.
+_NO_WAY_OUT = (
+    calls.strerror(errno.ENETUNREACH),
+    "Temporary failure in name resolution",
+    "Name or service not known",
+    "Could not resolve host",
+)
+#: Of an object that is not what the test expects: a list of what a server was sent, for one.
+_ASSERTION = re.compile(r"AssertionError|^E\s+assert ", re.MULTILINE)
+_SHARED = (
+    "The fixture {name} runs a thread in pytest's own process: neither sees what the other changes in their objects. "
+    '"isolate_fixtures_inside = {name}" in the ini file sets the fixture up in each sandbox.'
+)
+_RENAMED = (
+    "Where the header says rootless, rename(2) refuses a folder that was there before the test (EXDEV), and what it is "
+    "to take from one top-level folder to another. Let a function-scoped fixture make the folder, move it by mv or "
+    "shutil.move, which copy it then, or bind the folder above through by writable=[FOLDER]; as root it works."
+)
+_NAMED_THREADS = 5
+#: What ends a wait for a thread: the sandbox's time-out, the test's own, that of a queue.
+_WAITED_IN_VAIN = ("exceeded timeout=", "made no progress for ", "TimeoutError", "queue.Empty")
+
+
+def hints(
+    spec: Spec, text: str, threads: Mapping[str, str | None] | None = None, fixtures: Collection[str] = ()
+) -> list[str]:
+    """Sentences on what in the sandbox may have caused the failure that ``text`` shows, a traceback or output.
+
+    :param threads: names of those that pytest's process had beside the one that forked, each with the name of the
+        higher-scoped fixture that started it, if one did.
+    :param fixtures: names of the test's own fixtures.
+    """
+    found = []
+    if threads and _names(_WAITED_IN_VAIN, text):
+        found.append(_no_threads(threads))
+    if _names(_FULL, text):
+        cap = size_text(spec.limits.disk)
+        found.append(f'disk="{cap}" is all that the test may write; if that was full, a larger disk=... helps.')
+    if _names(_OTHER_DEVICE, text):
+        found.append(_RENAMED)
+    if _names(_REFUSED, text) and _UNIX_SOCKET.search(text):
+        found.append(
+            "The file of a host's Unix socket is only copied into the sandbox, where nobody listens on it; the server "
+            "is reached by writable=[FOLDER], the folder that the file is in."
+        )
+    if spec.network != "host":
+        if _names(_NO_WAY_OUT, text) and spec.network != "nat":
+            ways = 'network="nat" has one, network="host" the host\'s'
+            found.append(f'network="{spec.network}" has no way to the outside; {ways}.')
+        if _names(_REFUSED, text):
+            found.append(
+                "127.0.0.1 and ::1 are the sandbox's own; a server on the host's loopback that no fixture has started "
+                "is reached by host_ports=[PORT], or by the fixture isolate_open_port if the port is not known before."
+            )
+    if not found and _ASSERTION.search(text):
+        running = {fixture for name, fixture in (threads or {}).items() if not name.endswith("(native)")}
+        shared = {fixture for fixture in running if fixture is not None and fixture in fixtures}
+        found = [_SHARED.format(name=name) for name in sorted(shared)]
+    return found
+
+
+def _no_threads(threads: Mapping[str, str | None]) -> str:
+    more = len(threads) - _NAMED_THREADS
+    named = ", ".join([*threads][:_NAMED_THREADS]) + (f" and {more} more" if more > 0 else "")
+    fixtures = sorted({fixture for fixture in threads.values() if fixture is not None})
+    way = "start it in a function-scoped fixture"
+    if fixtures:
+        way = f'"isolate_fixtures_inside = {" ".join(fixtures)}" in the ini file sets its fixture up in each sandbox'
+    return (
+        f"A sandbox has no threads of pytest's own process (here {named}), only a copy of their objects. "
+        f"If the test waits for one, {way}, or mark the test no_isolate."
+    )
+
+
+def _names(errors: tuple[str, ...], text: str) -> bool:
+    return any(error in text for error in errors)

@@ -1,0 +1,1 @@
+"""``--isolate-report=FILE``: the whole run in one file, for programs (.json) or for people (.html)."""

@@ -1,0 +1,167 @@
+"""What one session of pytest has for all its isolated tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_isolate.plugin import fixtures, higher_scoped_fixtures, hook_callers
+from pytest_isolate.plugin.config import item_specs, options
+from pytest_isolate.plugin.integrations import xdist
+from pytest_isolate.plugin.integrations.registry import Integrations
+from pytest_isolate.plugin.run.fixture_placement import Placement
+from pytest_isolate.plugin.run.isolated_item import IsolatedItem
+from pytest_isolate.plugin.run.report_sender import Messenger
+from pytest_isolate.plugin.run.session_keeper import SessionKeeper
+from pytest_isolate.plugin.run.session_threads import SessionThreads
+from pytest_isolate.spec.errors import IsolateError, UnsupportedError
+
+if TYPE_CHECKING:
+    from pytest_isolate.plugin.run.beside import Beside
+    from pytest_isolate.plugin.run.earlier_tests import EarlierTests
+    from pytest_isolate.plugin.run.kept_layers import KeepLayer, KeptLayers
+    from pytest_isolate.session.keeper import Keeper
+    from pytest_isolate.spec.spec import Spec
+
+
+class Isolation:
+    """Runs the isolated items of one session through one keeper, which it makes when it is first needed."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.settings = config.stash[options.SETTINGS]
+        self.session_keeper = SessionKeeper(config)
+        self.integrations = Integrations(config, self.settings.makereport_outside)
+        self.threads = SessionThreads(fixtures.FIRST_THREADS)
+        self.placement = Placement(self.settings.fixtures_inside, self.integrations.is_inside, self.threads)
+        self.messenger = Messenger(config)
+        self.messenger.register()
+        self.in_turn: str | None = None  #: why tests run one at a time, though it was asked for more
+        self._kept_layers: KeptLayers | None = None
+        if self.settings.keep:  # before a fixture replaces HOME, by which the store is found
+            from pytest_isolate.plugin.run.kept_layers import KeptLayers  # noqa: PLC0415 - only if it is asked for
+
+            self._kept_layers = KeptLayers(self.settings, self.session_keeper.folders)
+        self._left: int | None = None  # isolated tests to come
+        self._told: dict[str, str] = {}  # what the host lacks, and the test beside which it is told
+
+    @cached_property
+    def beside(self) -> Beside | None:
+        """None: tests run one at a time. Not before collection: a conftest.py file may stand in the way."""
+        if self.settings.jobs == 1:
+            return None
+        from pytest_isolate.plugin.run import beside, jobs  # noqa: PLC0415 - only if it is asked for
+
+        if (number := jobs.count(self.settings.jobs, xdist.worker_count(self.config))) == 1:
+            return None
+        self.in_turn = beside.obstacle(self.config, self.integrations.outside)
+        return None if self.in_turn else beside.Beside(self, number)
+
+    def keep_layer(self, item: pytest.Item) -> KeepLayer | None:
+        """What is to be called at the end of a run of ``item``, if layers are kept."""
+        return None if self._kept_layers is None else partial(self._kept_layers.keep, item.nodeid)
+
+    @cached_property
+    def earlier(self) -> EarlierTests:
+        """What is known of tests that have run."""
+        from pytest_isolate.plugin.run.earlier_tests import EarlierTests  # noqa: PLC0415 - if one leaves files, or fails
+
+        return EarlierTests()
+
+    def keeper(self) -> Keeper:
+        """The keeper, for sandboxes that are not tests'. :raises IsolateError: there is none."""
+        return self.session_keeper.get()
+
+    def describe(self) -> str:
+        """What is in force, for pytest's header."""
+        keeper = self.session_keeper.keeper
+        return f"not available: {keeper}" if isinstance(keeper, IsolateError) else keeper.describe()
+
+    def notes(self, item: pytest.Item, specs: Iterable[Spec]) -> Iterator[str]:
+        """Lines for the header: what ``--isolate-unsupported=degrade`` leaves out, and what is named in vain.
+
+        :param item: any of the run.
+        """
+        keeper = self.session_keeper.keeper
+        if not isinstance(keeper, IsolateError) and self.settings.unsupported == "degrade":
+            keys = {key: None for spec in specs for key, _ in keeper.degraded(spec)}
+            if keys:
+                yield f"isolate: NOT in force (--isolate-unsupported=degrade): {', '.join(keys)}"
+        if native := self.threads.native():
+            kinds = ", ".join(sorted({name.partition(" (")[0] for name in native}))
+            yield f"isolate: {len(native)} native threads of pytest's process are in no sandbox: {kinds}"
+        if unknown := higher_scoped_fixtures.find_unknown(item, self.settings.fixtures_inside):
+            # No error: a run of some of the tests need not have the conftest.py file that has the fixture.
+            yield f"isolate: isolate_fixtures_inside names what is no fixture of this run: {', '.join(unknown)}"
+        beside = self.beside
+        if self.in_turn:
+            yield f"isolate: 1 job at a time, as {self.in_turn}"
+        if beside is not None:
+            yield f"isolate: {beside.jobs} at a time"
+        plugins = hook_callers.find_plugins(self.config, self.settings.makereport_outside)
+        if unknown := [name for name, found in plugins.items() if not found]:
+            yield f"isolate: isolate_makereport_outside names what is no plugin of this run: {', '.join(unknown)}"
+
+    def tell_lack(self, error: IsolateError, item: pytest.Item) -> str:
+        """Why ``item`` is not run. What the host lacks takes a paragraph, so further tests only name the first."""
+        text = str(error)
+        if not isinstance(error, UnsupportedError):
+            return text
+        first = self._told.setdefault(text, item.nodeid)
+        return text if first == item.nodeid else f"{error.key} cannot be enforced here, as is told beside {first}."
+
+    def run_protocol(self, item: pytest.Item, nextitem: pytest.Item | None, spec: Spec, ahead: Spec | None) -> None:
+        """The whole of ``pytest_runtest_protocol`` for one item. :param ahead: the spec of the next item."""
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        try:
+            if self.beside is None:
+                IsolatedItem(self, item, nextitem, spec, ahead).run_phases()
+            else:
+                self.beside.take(item, nextitem, spec).run_phases()
+        finally:
+            # As pytest's own runner does, so that fixture values do not live as long as the session.
+            # Private: Item._request, 8.0 to 9.2.
+            if hasattr(item, "_request"):
+                item._request = False
+                item.funcargs = None  # type: ignore[attr-defined]
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+    def count_remaining(self, session: pytest.Session) -> int:
+        """About how many isolated tests are still to run in this process, with the one that asks."""
+        if self._left is None:
+            isolated = sum(item_specs.spec_for(item) is not None for item in session.items)
+            self._left = isolated // xdist.worker_count(self.config)
+        self._left -= 1
+        return self._left + 1
+
+    def take_unread_output(self) -> dict[str, str]:
+        """What the child wrote and did not read back, by stream: all of the phase in which it died.
+
+        With ``--capture=fd`` both processes write to one file. Of ``--capture=sys`` nothing is left, as it died with
+        the child's memory; then this empties our own copy. ``CaptureManager.read_global_capture`` has no public name;
+        8.0 to 9.2.
+        """
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        if capture is None or not capture.is_globally_capturing():
+            return {}
+        out, err = capture.read_global_capture()
+        return {"stdout": out, "stderr": err}
+
+    def look_again(self) -> None:
+        """Look anew at what this session's processes serve, which may have changed."""
+        self.session_keeper.look_again()
+
+    def finish(self) -> None:
+        """Let other plugins know that all tests have been run. For the end of ``pytest_runtestloop``."""
+        if (beside := vars(self).get("beside")) is not None:
+            beside.discard_all()
+        self.integrations.finish()
+
+    def close(self) -> None:
+        """End the keeper, if there is one."""
+        if (beside := vars(self).get("beside")) is not None:
+            beside.close()
+        self.session_keeper.close()

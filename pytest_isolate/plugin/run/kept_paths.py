@@ -1,0 +1,89 @@
+"""What pytest and its plugins are told to write, and so stays when a session sandbox goes."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pytest_isolate.plugin.config import options
+
+#: Options whose value is a file or folder that is written: of pytest, and of plugins, if they are there.
+_OPTIONS = (
+    "xmlpath", "log_file", "basetemp", "htmlpath", "report_log", "json_report_file", "allure_report_dir", "csv_path",
+    "md_report_output", "benchmark_storage", "memray_bin_path",
+)  # fmt: skip
+#: Of coverage's own configuration.
+_OF_COVERAGE = ("html_dir", "xml_output", "json_output", "lcov_output")
+
+
+def leave(config: pytest.Config, descriptor: int) -> None:
+    """Write it down for the process outside, once all plugins are configured, and close the way there."""
+    trees = [os.path.realpath(path) for path in _trees(config)]
+    told = {
+        "trees": trees,
+        "prefixes": [f"{os.path.realpath(data)}." for data in _coverage_data()],  # one file for each process
+        "temporary": [os.path.join(os.path.realpath(tempfile.gettempdir()), f"pytest-of-{_user()}")],
+    }
+    os.write(descriptor, json.dumps(told).encode())
+    os.close(descriptor)
+
+
+def _trees(config: pytest.Config) -> Iterator[str]:
+    started = str(config.invocation_params.dir)
+    for name in _OPTIONS:
+        if value := getattr(config.option, name, None):
+            yield os.path.join(started, os.path.expanduser(os.path.expandvars(str(value).removeprefix("file://"))))
+    yield from config.stash[options.SETTINGS].reports
+    if config.stash[options.SETTINGS].keep:
+        from pytest_isolate.session.kept.store import default_path  # noqa: PLC0415 - only if it is asked for
+
+        yield str(default_path())
+    if (baseline := config.stash[options.SETTINGS].baseline) is not None:
+        yield baseline.file
+    if config.stash[options.SETTINGS].github and (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
+        yield summary
+    if config.pluginmanager.hasplugin("cacheprovider"):
+        folder = os.path.expanduser(os.path.expandvars(str(config.getini("cache_dir"))))
+        yield os.path.join(config.rootpath, folder)
+    if log := config.getini("log_file"):
+        yield os.path.join(started, str(log))
+    if sys.pycache_prefix:
+        yield sys.pycache_prefix
+    yield os.environ.get("HYPOTHESIS_STORAGE_DIRECTORY") or os.path.join(started, ".hypothesis")
+    yield from _coverage_data()
+    yield from _coverage_reports(config)
+
+
+def _coverage_data() -> Iterator[str]:
+    if (measurement := _measurement()) is not None:
+        yield os.path.abspath(measurement.config.data_file)
+
+
+def _coverage_reports(config: pytest.Config) -> Iterator[str]:
+    """Where reports of coverage go, be they made by pytest-cov or later, inside, by coverage itself."""
+    if (measurement := _measurement()) is not None:
+        yield from (os.path.abspath(path) for name in _OF_COVERAGE if (path := getattr(measurement.config, name, "")))
+    reports = getattr(config.option, "cov_report", None)
+    if isinstance(reports, dict):
+        yield from (os.path.join(config.invocation_params.dir, path) for path in reports.values() if path)
+
+
+def _measurement() -> Any:
+    """The running measurement of coverage, be it pytest-cov's or that of ``coverage run``; None if there is none."""
+    coverage = sys.modules.get("coverage")
+    return None if coverage is None else coverage.Coverage.current()
+
+
+def _user() -> str:
+    """As pytest names its temporary folder, ``get_user`` of _pytest.tmpdir."""
+    try:
+        return getpass.getuser()
+    except (ImportError, OSError, KeyError):
+        return "unknown"

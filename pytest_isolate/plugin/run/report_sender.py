@@ -1,0 +1,106 @@
+"""Inside: the plugin that sends each report and warning to pytest, as it comes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_isolate.linux.calls import calls
+from pytest_isolate.plugin import hook_callers, phases, serialize
+from pytest_isolate.plugin.messages import AGAIN, REPORT  # by name: the child looks at one module less
+from pytest_isolate.plugin.run import garbage
+
+if TYPE_CHECKING:
+    from pytest_isolate.sandbox.channel import Line
+
+#: Hooks by which plugins follow a test.
+_LOG_HOOKS = ("pytest_runtest_logstart", "pytest_runtest_logreport", "pytest_runtest_logfinish")
+
+
+class Messenger:
+    """The plugin that sends each report to the parent, and says when a debugger waits for somebody.
+
+    Registered before the first fork, and idle in the parent: registering takes pluggy longer than an empty test does.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._line: Line | None = None
+        #: Of each hook: its caller, our implementations, and all. To forget these inside would write to each of them.
+        self._callers: list[tuple[Any, list[Any], list[Any]]] = []
+        self._owner = 0
+        self._starts = 0
+        self._teardown: pytest.TestReport | None = None  #: is not sent yet
+        self.collect = garbage.make_collector(config)
+
+    def register(self) -> None:
+        """In the parent."""
+        manager = self._config.pluginmanager
+        manager.register(self, "isolate-messenger")
+        others = [plugin for plugin in manager.get_plugins() if plugin is not self]
+        for name in _LOG_HOOKS:
+            caller: Any = getattr(self._config.hook, name)
+            own = [*manager.subset_hook_caller(name, others)._hookimpls]
+            self._callers.append((caller, own, caller._hookimpls))
+
+    def take_over(self, line: Line) -> None:
+        """Let each logged report go to the parent instead of to the plugins of this process.
+
+        The plugins that get reports (terminal, junitxml, xdist's worker, which has the controller's socket) would get
+        each twice. Proxies of ``item.ihook`` look into the caller's list each time. Private:
+        ``HookCaller._hookimpls``, pluggy 1.3 to 1.7.
+        """
+        self._line, self._owner = line, calls.getpid()
+        for caller, own, _ in self._callers:
+            caller._hookimpls = own
+
+    @pytest.hookimpl
+    def pytest_plugin_registered(self) -> None:
+        hook_callers.forget_callers(self._config)
+
+    @pytest.hookimpl
+    def pytest_runtest_logstart(self) -> None:
+        """Inside, only the protocol of another plugin starts a test, and once more if it tries the test again."""
+        if self._line is not None:
+            self._starts += 1
+            if self._starts > 1:
+                self.send_tear_down()
+                self._line((AGAIN, None))
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if self._line is None:
+            return
+        if calls.getpid() != self._owner:  # the test forked, and its child came out of the test function
+            calls.exit(1)
+        if report.when == "teardown":
+            self.send_tear_down()
+            self._teardown = report
+        else:
+            self._send(report)
+
+    def fail_tear_down(self, item: pytest.Item, error: Exception) -> None:
+        """Make the tear-down fail of what was found after it, unless it has failed already."""
+        if self._teardown is not None and self._teardown.passed:
+            self._teardown = phases.report_phase(item, "teardown", _raise, error=error)
+
+    def send_tear_down(self) -> None:
+        """Send the report of the tear-down, if there is one."""
+        if self._teardown is not None:
+            self._send(self._teardown)
+            self._teardown = None
+
+    def _send(self, report: pytest.TestReport) -> None:
+        if self._line is not None:
+            self._line((REPORT, serialize.pack(self._config, report)))
+
+    @pytest.hookimpl
+    def pytest_enter_pdb(self) -> None:
+        """Be it by --pdb, --trace or ``breakpoint()``."""
+        if self._line is not None:
+            self._line.attended()
+
+
+def _raise(error: Exception) -> None:
+    raise error

@@ -1,0 +1,1 @@
+"""The sandbox at work: its builder, the fork into it, what came of it."""

@@ -1,0 +1,1 @@
+"""What this host allows, found by building sandboxes and taking them down."""

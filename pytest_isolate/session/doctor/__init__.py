@@ -1,0 +1,1 @@
+"""``python -m pytest_isolate doctor``: what this host can do, tried for real."""

@@ -1,0 +1,1 @@
+"""Writable layers of tests that are kept on disk, to be looked at later."""

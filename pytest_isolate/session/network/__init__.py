@@ -1,0 +1,1 @@
+"""Bridges between sandboxes, and the doors to ports of the host."""

@@ -1,0 +1,122 @@
+"""What only the garbage collector finds is told of as in a plain run, where pytest collects when it ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.project import Project
+
+pytestmark = pytest.mark.needs("sandbox")
+
+LEAKING = """
+import asyncio, gc, socket, subprocess, tempfile
+import pytest
+
+class Holder:
+    def __init__(self, **held):
+        self.me = self
+        vars(self).update(held)
+
+async def never(): pass
+
+def leak(): return Holder(held=socket.socket())
+
+@pytest.fixture
+def fixture(): return leak()
+
+@pytest.fixture
+def leaking_tear_down(): yield; leak()
+
+def test_socket(): leak()
+def test_file(): Holder(held=open(__file__))
+def test_folder(): Holder(held=tempfile.TemporaryDirectory())
+def test_coroutine(): Holder(held=never())
+def test_fixture(fixture): pass
+def test_tear_down(leaking_tear_down): pass
+def test_after_a_collection_of_its_own():
+    holder = leak()
+    gc.collect()
+    del holder
+def test_beside_much_that_lives():
+    holder, much = leak(), [[] for _ in range(20_000)]
+    del holder
+def test_that_fails():
+    sock = socket.socket()
+    assert 0
+def test_nothing(): pass
+"""
+#: pytest-rerunfailures keeps the error of a test that failed, in a plain run, too.
+PLAIN = ("-p", "no:rerunfailures")
+LEAKS = [
+    "socket", "file", "folder", "coroutine", "fixture", "tear_down", "after_a_collection_of_its_own",
+    "beside_much_that_lives", "that_fails",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [(), ("-n1",)])
+def test_what_a_test_leaves_in_a_cycle_warns_as_plainly_and_of_that_test(
+    project: Project, options: tuple[str, ...]
+) -> None:
+    project.write(test_it=LEAKING)
+    warned = [
+        record for record in project.records("--isolate-all", "-W", "always", *PLAIN, *options) if "warning" in record
+    ]
+    # A worker and its controller both record it.
+    assert [*dict.fromkeys(record["test"].removeprefix("test_it.py::test_") for record in warned)] == LEAKS
+    kinds = {record["test"].rpartition("_")[2]: (record["category"], record["warning"]) for record in warned}
+    assert kinds["coroutine"] == ("RuntimeWarning", "coroutine 'never' was never awaited")
+    assert kinds["socket"][0] == kinds["folder"][0] == "ResourceWarning"
+
+
+def test_with_warnings_as_errors_it_is_an_error_of_its_tear_down(project: Project) -> None:
+    project.write(test_it=LEAKING)
+    records = [record for record in project.records("--isolate-all", "-W", "error", *PLAIN) if "when" in record]
+    failed = [record for record in records if record["when"] == "teardown" and record["outcome"] == "failed"]
+    # A test that failed never came to close what its frames have: that is no second fault.
+    assert [record["test"].removeprefix("test_it.py::test_") for record in failed] == LEAKS[:-1]
+    assert LEAKS[-1] == "that_fails"
+    assert "coroutine 'never' was never awaited" in failed[LEAKS.index("coroutine")]["text"]
+    assert sum(record["when"] == "teardown" for record in records) == 10
+
+
+def test_without_pytests_plugin_it_is_an_ordinary_warning(project: Project) -> None:
+    project.write(test_it=LEAKING)
+    result = project.isolated("-W", "always", "-p", "no:unraisableexception", "-k", "socket or nothing")
+    result.assert_outcomes(passed=2, warnings=1)
+
+
+def test_an_error_that_a_tear_down_had_before_stays(project: Project) -> None:
+    project.write(
+        test_it="""
+        import socket, pytest
+        @pytest.fixture
+        def fixture():
+            yield
+            holder = []
+            holder += [holder, socket.socket()]
+            del holder
+            raise LookupError("own")
+        def test_it(fixture): pass
+        """
+    )
+    result = project.isolated("-W", "error")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["E*LookupError: own"])
+
+
+def test_a_generator_in_a_cycle_is_covered_to_its_end(project: Project) -> None:
+    project.write(
+        test_it="""
+        def generate():
+            try:
+                yield
+            finally:
+                ended = True
+        def test_it():
+            holder = {"generator": generate()}
+            holder["me"] = holder
+            next(holder["generator"])
+        """
+    )
+    result = project.isolated("--cov=test_it", "--cov-report=term-missing")
+    result.stdout.re_match_lines([r"test_it.py +8 +0 +100%"])

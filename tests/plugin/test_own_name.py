@@ -1,0 +1,70 @@
+"""The sandbox's own host name has an address, whatever the test asks for, and a fixture's names have theirs."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.needs("sandbox")
+
+
+def test_the_own_name_has_an_address_with_each_network_and_name(project: Any) -> None:
+    project.pytester.makepyfile("""
+        import http.server, socket, subprocess
+        import pytest
+
+        def asked():
+            name = socket.gethostname()
+            assert socket.gethostbyname(name) == "127.0.0.1"
+            assert socket.getaddrinfo(name, 80, socket.AF_INET6)[0][4][0] == "::1"
+            assert socket.gethostbyname(socket.getfqdn()) == "127.0.0.1"
+            assert socket.gethostbyname("localhost") == "127.0.0.1"
+            assert subprocess.check_output(["hostname", "-f"], text=True).strip() == name
+            http.server.HTTPServer((name, 0), http.server.BaseHTTPRequestHandler).server_close()
+
+        @pytest.mark.isolate
+        def test_plain():
+            asked()
+
+        @pytest.mark.isolate(hostname="db.example.com")
+        def test_named():
+            asked()
+
+        @pytest.mark.isolate(network="host", user="root")
+        def test_with_the_hosts_network():
+            asked()
+    """)
+    project.run().assert_outcomes(passed=3)
+
+
+@pytest.mark.parametrize("place", ["/etc/hosts", "/etc"])
+def test_what_a_fixture_adds_is_seen_by_the_next_test(place: str, project: Any) -> None:
+    """Its sandbox has been standing ready since before."""
+    project.pytester.makepyfile("""
+        import socket
+        import pytest
+
+        @pytest.mark.isolate
+        @pytest.mark.parametrize("time", range(3))
+        def test_before(time):
+            with pytest.raises(OSError):
+                socket.gethostbyname("of-fixture")
+
+        @pytest.fixture(scope="module")
+        def name():
+            with open("/etc/hosts", "a") as file:
+                file.write("127.0.0.7 of-fixture\\n")
+
+        @pytest.mark.isolate
+        def test_after(name, isolated):
+            assert socket.gethostbyname("of-fixture") == "127.0.0.7"
+            assert socket.gethostbyname("isolated") == "127.0.0.1"
+    """)
+    command = [*map(str, project.pytester._getpytestargs()), "-p", "no:cacheprovider"]
+    script = f"cp -rp {place} copy; mount --bind copy {place} && exec {shlex.join(command)}"
+
+    result = project.pytester.run("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script)
+
+    result.assert_outcomes(passed=4)

@@ -1,0 +1,437 @@
+"""``--isolate-session``: pytest itself in a sandbox, isolated tests in theirs above it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from pytest_isolate.linux import procfs
+from pytest_isolate.spec.keys import IN_SESSION
+from tests.support.project import Project
+from tests.support.servers import SERVERS, on_the_host
+from tests.support.traces import NOTHING, NUMBER, settled
+
+pytestmark = pytest.mark.needs("sandbox")
+
+MARKED = f"isolate-session-{os.getpid()}"  # in names of files; one of our own, as other workers run tests as well
+PATIENCE = 240  #: seconds that a run may take on a machine that has much to do
+SUITE = f"""
+    import os, shutil, socket, subprocess, time
+    import pytest
+
+    PLACES = [os.path.join(os.path.expanduser("~"), "{MARKED}"), "/dev/shm/{MARKED}", "/tmp/{MARKED}", "{MARKED}"]
+    if os.access("/etc", os.W_OK):
+        PLACES.append("/etc/{MARKED}")
+    SOCKETS = [f"{{folder}}/{MARKED}.sock" for folder in ("/tmp", "/run", "/dev/shm") if os.access(folder, os.W_OK)]
+
+    def serve_at(path):
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(path)
+        server.listen()
+        return server
+
+    def reaches(path):
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(path) == 0
+
+    @pytest.fixture(scope="session", autouse=True)
+    def wide():
+        for place in PLACES:
+            with open(place, "w") as file: file.write("of the fixture")
+        shutil.move("folder", "renamed")
+        os.remove("removed")
+        shutil.rmtree("made_anew")
+        os.mkdir("made_anew")
+        subprocess.Popen(["setsid", "sleep", "{NUMBER}"])
+        servers = [serve_at(path) for path in SOCKETS]
+        with socket.create_server(("127.0.0.1", 15432)):
+            yield
+            time.sleep(0.3)  # so that two runs have it at the same time
+
+    @pytest.mark.parametrize("place", PLACES)
+    def test_sees_what_fixtures_wrote(place):
+        assert open(place).read() == "of the fixture"
+
+    def test_sees_what_fixtures_removed_and_renamed():
+        assert os.listdir("renamed") == ["file"]
+        assert not [name for name in ("folder", "removed", "made_anew/file") if os.path.exists(name)]
+
+    def test_reaches_servers():
+        socket.create_connection(("127.0.0.1", 15432)).close()
+        assert all(map(reaches, SOCKETS))
+
+    @pytest.fixture(scope="session")
+    def late():
+        servers = {{name: serve_at(name) for name in ["/tmp/{MARKED}-late"]}}
+        yield servers
+        for server in servers.values(): server.close()
+
+    def test_reaches_a_server_that_began_after_the_first_sandbox_was_made(late):
+        assert reaches("/tmp/{MARKED}-late")
+
+    def test_reaches_the_one_that_has_taken_its_place(serves_anew):
+        assert reaches("/tmp/{MARKED}-late")
+
+    @pytest.fixture(scope="session")
+    def serves_anew(late):
+        late.popitem()[1].close()
+        os.remove("/tmp/{MARKED}-late")
+        server = serve_at("/tmp/{MARKED}-late")
+        yield
+        server.close()
+
+    def test_fails():
+        assert os.path.exists("passes.txt")
+"""
+
+
+def write_suite(project: Project) -> None:
+    """The suite, with something that its fixture removes."""
+    project.write(test_it=SUITE)
+    for name in ("folder/file", "removed", "made_anew/file"):
+        path = project.path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+
+
+def start(project: Project, *options: str, terminal: int | None = None) -> subprocess.Popen[str]:
+    """A pytest of its own, as a shell starts it: not deaf to a hang-up where this one is, as under nohup(1).
+
+    :param terminal: that it is started from, as the leader of its session.
+    """
+    own = ["setsid"] if terminal is None else ["setsid", "--ctty"]
+    program = [sys.executable, "-m", "pytest", *project.options, "--isolate-session", *options]
+    return subprocess.Popen(
+        [*own, "env", "--default-signal=HUP", *program],
+        cwd=project.path,
+        stdin=terminal,
+        stdout=subprocess.PIPE if terminal is None else terminal,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@contextmanager
+def running(project: Project, *options: str, terminal: int | None = None) -> Iterator[subprocess.Popen[str]]:
+    """The same, in the middle of a test."""
+    writable = [f"--isolate{of}-writable={project.path}" for of in ("-session", "")]
+    process = start(project, "-p", "no:cacheprovider", *writable, *options, terminal=terminal)
+    try:
+        deadline = time.monotonic() + 60
+        while not (project.path / "begun").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def test_two_runs_at_once_leave_what_they_are_told_to_write_and_nothing_else(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_suite(project)
+    home = project.path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+
+    processes = [
+        start(project, "--isolate-all", "-v", f"--junitxml=out/{name}.xml", f"--isolate-report=out/{name}.json")
+        for name in "ab"
+    ]
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
+
+    assert [process.returncode for process in processes] == [1, 1], outputs
+    for text in outputs:
+        assert "1 failed, " in text, text
+        assert "isolate: session in a sandbox" in text
+        assert f"  A /tmp/{MARKED}\n" in text
+    assert not [folder for folder in (home, "/tmp", "/dev/shm", "/etc") if Path(folder, MARKED).exists()]
+    assert not [folder for folder in ("/tmp", "/run", "/dev/shm") if Path(folder, f"{MARKED}.sock").exists()]
+    left = {str(path.relative_to(project.path)) for path in project.path.rglob("*") if path.is_file()}
+    assert {"out/a.xml", "out/b.xml", "out/a.json", "test_it.py", ".pytest_cache/v/cache/lastfailed"} <= left
+    assert {"folder/file", "removed", "made_anew/file"} <= left
+    assert not {MARKED, "renamed/file"} & left
+    assert settled() == NOTHING
+
+
+def test_a_run_goes_on_where_the_last_one_left_off(project: Project) -> None:
+    pytest.importorskip("xdist")
+    write_suite(project)
+    first = start(project, "-q").communicate(timeout=PATIENCE)[0]
+    assert "1 failed" in first
+    assert "besides, which went with its sandbox (-v lists them)" not in first  # as with -q
+
+    (project.path / "passes.txt").touch()
+    second = start(project, "--lf", "-n2", "--isolate-all").communicate(timeout=PATIENCE)[0]
+
+    assert "1 passed" in second, second
+    assert "besides, which went with its sandbox" in second
+    assert settled() == NOTHING
+
+
+SLEEPER = f"""
+    import subprocess, time
+    import pytest
+
+    def test_sleeps():
+        subprocess.Popen(["setsid", "sleep", "{NUMBER}"])
+        open("begun", "w").close()
+        try:
+            time.sleep(100)
+        finally:
+            open("cleaned", "w").close()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_signal_to_the_process_outside_ends_the_run_as_a_plain_one(project: Project, number: signal.Signals) -> None:
+    project.write(test_it=SLEEPER)
+    with running(project) as process:
+        process.send_signal(number)
+        output = process.communicate(timeout=PATIENCE)[0]
+
+    assert process.returncode == (2 if number == signal.SIGINT else -number), output
+    if number == signal.SIGINT:
+        assert (project.path / "cleaned").exists()
+        assert "KeyboardInterrupt" in output
+    elif number != signal.SIGKILL:
+        assert f"isolate: pytest was killed by {number.name} in its sandbox" in output
+    assert settled() == NOTHING
+
+
+def read_all(terminal: int) -> str:
+    """All that is shown, until the last process that has the terminal open has ended."""
+    output = b""
+    with suppress(OSError):  # EIO at the end
+        while more := os.read(terminal, 65536):
+            output += more
+    return output.decode()
+
+
+@pytest.mark.parametrize("isolated", [[], ["--isolate-all"]], ids=["plain", "isolated"])
+def test_what_is_typed_at_the_terminal_interrupts_the_run_once(project: Project, isolated: list[str]) -> None:
+    project.write(test_it=SLEEPER)
+    master, slave = os.openpty()
+    with running(project, *isolated, terminal=slave) as process:
+        os.close(slave)
+        os.write(master, b"\x03")
+        output = read_all(master)
+        assert process.wait(PATIENCE) == pytest.ExitCode.INTERRUPTED, output
+    os.close(master)
+
+    assert "KeyboardInterrupt" in output
+    assert "ERROR" not in output
+    assert (project.path / "cleaned").exists()
+    assert settled() == NOTHING
+
+
+def test_a_terminal_that_hangs_up_ends_the_run_although_nothing_can_be_said(project: Project) -> None:
+    project.write(test_it=SLEEPER)
+    master, slave = os.openpty()
+    with running(project, "--isolate-all", terminal=slave) as process:
+        os.close(slave)
+        os.close(master)
+        assert process.wait(PATIENCE) == -signal.SIGHUP
+
+    assert settled() == NOTHING
+
+
+def test_the_process_outside_ends_as_the_one_inside(project: Project) -> None:
+    project.write(test_it=SLEEPER)
+    with running(project, "--isolate-all") as process:
+        (inside,) = [pid for pid, parent in procfs.parents().items() if parent == process.pid]
+        os.kill(inside, signal.SIGKILL)
+        output = process.communicate(timeout=PATIENCE)[0]
+
+    assert process.returncode == -signal.SIGKILL, output
+    assert "isolate: pytest was killed by SIGKILL in its sandbox" in output
+    assert settled() == NOTHING
+
+
+@pytest.mark.needs("memory")
+def test_a_limit_holds_for_fixtures_and_tests_together(project: Project) -> None:
+    project.write(
+        test_it="""
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def large(): return bytearray(300 << 20)
+
+        def test_it(large): pass
+        """
+    )
+    process = start(project, "--isolate-session-memory=150M", "--isolate-all")
+    output = process.communicate(timeout=PATIENCE)[0]
+
+    assert process.returncode == -signal.SIGKILL, output
+    assert "killed by SIGKILL in its sandbox, as a limit of its memory was reached" in output
+    assert settled() == NOTHING
+
+
+def test_a_port_of_the_host_is_reached_through_both_sandboxes(project: Project) -> None:
+    with on_the_host() as port:
+        project.write(
+            servers=SERVERS,
+            test_it=f"""
+            import pytest
+            from servers import heard
+
+            @pytest.mark.no_isolate
+            def test_from_the_session(): assert heard({port}) == "the host"
+
+            def test_from_a_test(): assert heard({port}) == "the host"
+            """,
+        )
+        options = [f"--isolate-session-host-port={port}", f"--isolate-host-port={port}"]
+        output = start(project, "--isolate-all", *options).communicate(timeout=PATIENCE)[0]
+
+    assert "2 passed" in output, output
+    assert settled() == NOTHING
+
+
+@pytest.mark.parametrize("network", ["none", "host"])
+def test_a_server_in_a_folder_that_is_bound_through_is_reached_unless_it_may_be_the_hosts(
+    project: Project, monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    with TemporaryDirectory(prefix="isolate-through-") as folder:  # a short path, as a socket's must be
+        monkeypatch.setenv("PLACE", f"{folder}/s")
+        project.write(
+            test_it="""
+            import os, socket
+            import pytest
+
+            @pytest.fixture(scope="session", autouse=True)
+            def server():
+                with socket.socket(socket.AF_UNIX) as server:
+                    server.bind(os.environ["PLACE"])
+                    server.listen()
+                    yield
+
+            def test_it(request):
+                with socket.socket(socket.AF_UNIX) as client:
+                    reached = client.connect_ex(os.environ["PLACE"]) == 0
+                assert reached == (request.config.getoption("isolate_session_network") == "none")
+            """
+        )
+        options = [f"--isolate-session-writable={folder}", f"--isolate-session-network={network}"]
+        result = project.isolated("--isolate-session", *options)
+
+        result.assert_outcomes(passed=1)
+        assert Path(folder, "s").exists()
+
+
+def test_a_program_that_calls_pytest_is_told_that_it_cannot_go_on_in_a_sandbox(project: Project) -> None:
+    project.write(program=f"import pytest; raise SystemExit(pytest.main(['--isolate-session', *{project.options}]))")
+
+    result = project.pytester.runpython(project.path / "program.py")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --isolate-session: pytest.main() runs in another program, *"])
+
+
+def test_a_pytest_in_the_sandbox_needs_no_second_one(project: Project) -> None:
+    project.write(
+        test_it="""
+        import subprocess, sys
+        import pytest
+
+        @pytest.mark.parametrize("_", [None, pytest.param(None, marks=pytest.mark.isolate)], ids=["plain", "isolated"])
+        def test_runs_another(_):
+            command = [sys.executable, "-m", "pytest", *OPTIONS, "--isolate-session", "test_other.py"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "isolate: session in the sandbox of the pytest that has started this one" in done.stdout
+        """.replace("OPTIONS", repr(project.options)),
+        test_other="def test_it(): pass",
+    )
+    output = start(project, "test_it.py").communicate(timeout=PATIENCE)[0]
+
+    assert "2 passed" in output, output
+
+
+def test_a_variable_that_is_left_over_or_written_by_hand_does_not_pass_for_a_sandbox(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(IN_SESSION, "1")
+    project.write(test_it="import os\ndef test_it(): assert os.path.ismount('/.isolate-session')")
+
+    result = project.run("--isolate-session")
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["isolate: session in a sandbox (*"])
+
+
+def test_its_start_loads_no_more_than_it_must_and_hides_nothing_from_the_garbage_collector(project: Project) -> None:
+    project.write(
+        test_it="""
+        import gc, sys
+        import pytest
+
+        def test_it():
+            assert any(each is pytest.Item for each in gc.get_objects())  # Hypothesis looks for what refers to its own
+            rooms = ("sandbox.kept_changes", "sandbox.outcome", "session.network", "session.keeper", "linux.tcp_table")
+            assert not {f"pytest_isolate.{name}" for name in rooms} & sys.modules.keys()
+        """
+    )
+
+    output = start(project).communicate(timeout=PATIENCE)[0]  # the fork server has loaded and frozen all of it
+
+    assert "1 passed" in output, output
+
+
+@pytest.mark.needs("real_root")
+def test_what_acts_on_the_machine_is_read_only(project: Project) -> None:
+    project.write(
+        test_it="""
+        import os
+        import pytest
+
+        @pytest.mark.parametrize("path", ["/proc/sys/kernel/core_pattern", "/proc/loadavg", "/sys/kernel"])
+        def test_it(path):
+            assert os.path.exists(path)
+            assert os.statvfs(path).f_flag & os.ST_RDONLY
+
+        def test_groups_can_be_made():
+            assert os.access("/sys/fs/cgroup", os.W_OK)
+        """
+    )
+
+    project.run("--isolate-session").assert_outcomes(passed=4)
+
+
+NAMES = """
+    import os, socket
+    def test_it(): assert ([name for _, name in socket.if_nameindex()] == ["lo"]) == (os.environ["NETWORK"] == "none")
+"""
+
+
+@pytest.mark.parametrize("network", ["none", "host", pytest.param("nat", marks=pytest.mark.needs("nat"))])
+def test_it_has_a_network_of_its_own_with_a_way_out_or_none_or_the_hosts(
+    project: Project, monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    if [name for _, name in socket.if_nameindex()] == ["lo"]:
+        pytest.skip("this machine has no network beside its loopback")
+    monkeypatch.setenv("NETWORK", network)
+    project.write(test_it=NAMES)
+
+    project.run("--isolate-session", f"--isolate-session-network={network}").assert_outcomes(passed=1)
+
+
+def test_it_is_on_no_bridge(project: Project) -> None:
+    result = project.run("--isolate-session", "--isolate-session-network=bridge")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: command line: --isolate-session-network: 'bridge': allowed are none, nat, host."]
+    )

@@ -1,0 +1,64 @@
+"""Names and owners of this process's threads."""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pytest_isolate.linux.calls import calls
+from pytest_isolate.plugin import fixtures
+from pytest_isolate.plugin.run.session_threads import SessionThreads
+
+
+def wait_here(event: threading.Event) -> None:
+    event.wait(60)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[str], None]]:
+    """Starts a thread of that module, which ends with the test."""
+    end = threading.Event()
+
+    def start_one(module: str) -> None:
+        if module == "_thread":
+            _thread.start_new_thread(wait_here, (end,))
+        else:
+            threading.Thread(target=wait_here, args=(end,), name="named").start()
+
+    yield start_one
+    end.set()
+
+
+@pytest.fixture
+def threads() -> SessionThreads:
+    return SessionThreads((fixtures.list_threads(), frozenset(calls.frames())))
+
+
+@pytest.mark.parametrize(("module", "name"), [("_thread", "wait_here (_thread)"), ("threading", "named")])
+def test_a_thread_is_named_with_the_fixture_that_started_it(
+    threads: SessionThreads, start: Callable[[str], None], module: str, name: str
+) -> None:
+    assert threads.missing() == {}
+    assert not threads.may_log()
+    with threads.started_by("fixture"):
+        start(module)
+    assert threads.missing() == {name: "fixture"}
+    assert threads.may_log()
+
+
+def test_a_thread_of_nobodys_has_no_fixture_and_none_counts_as_native(
+    threads: SessionThreads, start: Callable[[str], None]
+) -> None:
+    with threads.started_by("fixture"):
+        pass
+    start("threading")
+    assert threads.missing() == {"named": None}
+    assert threads.native() == []
+
+
+def test_those_that_were_there_at_first_are_not_named(start: Callable[[str], None]) -> None:
+    start("threading")
+    assert SessionThreads((fixtures.list_threads(), frozenset(calls.frames()))).missing() == {}

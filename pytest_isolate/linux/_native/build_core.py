@@ -8,6 +8,7 @@ from cffi import FFI
 
 HERE = Path("pytest_isolate", "linux", "_native")  # relative, as setuptools wants sources to be
 SOURCES = (
+    "birth.c",
     "calls.c",
     "changed_files.c",
     "dump_signal.c",

@@ -72,9 +72,9 @@ static int attach(int file) {
 /* Runs in the child before any Python does. The order matters: cgroups first, so that all that follows is charged to
  * the test; the cgroup namespace after that, so that its root is the test's own cgroup; everything that takes
  * capabilities before they are dropped. Returns 0 or the step that failed. */
-int isolate_enter(const struct isolate_entry *entry) {
+int isolate_enter(const struct isolate_entry *entry, int born) {
   for (int i = 0; i < entry->attach_count; i++)
-    if (attach(entry->attach[i]) < 0) return ENTER_CGROUP;
+    if (entry->attach[i] != born && attach(entry->attach[i]) < 0) return ENTER_CGROUP;
   /* A session of its own: getppid() is 0 inside, and kill(0, SIGKILL) by a test that wants its parent must hit no
    * process group that pytest is in; and no controlling terminal. */
   if (setsid() < 0) return ENTER_SETSID;

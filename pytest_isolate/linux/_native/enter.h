@@ -29,7 +29,8 @@ enum enter_step {
 };
 
 /* Puts the calling process, which has been forked in the sandbox's pid namespace, under all of its restrictions.
- * Returns 0, or the step that failed, with errno. */
-int isolate_enter(const struct isolate_entry *entry);
+ * `born`: of the files to enter groups by, that of the group which it is in already, or -1. Returns 0, or the step that failed,
+ * with errno. */
+int isolate_enter(const struct isolate_entry *entry, int born);
 
 #endif

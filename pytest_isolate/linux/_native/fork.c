@@ -22,6 +22,7 @@
 #include <Python.h>
 
 #include "atfork.h"
+#include "birth.h"
 #include "enter.h"
 #include "stuck_fork.h"
 #include "syscalls.h"
@@ -166,8 +167,10 @@ static int note(struct isolate_trouble *trouble, int step) {
 static int join_sandbox(void *data) {
   const struct journey *journey = data;
   const struct isolate_entry *entry = journey->entry;
-  if (!entry->join || setns(entry->init_pidfd, (int)entry->join) == 0) return 0;
-  return note(journey->trouble, ENTER_SETNS);
+  birth_prepare(entry->attach, entry->attach_count);
+  if (entry->join && setns(entry->init_pidfd, (int)entry->join) < 0) return note(journey->trouble, ENTER_SETNS);
+  birth_arm();
+  return 0;
 }
 
 /* In the child, before anything else runs there. Never returns if it can't be let in. */
@@ -178,7 +181,7 @@ static void enter_sandbox(void *data) {
   int step = is_only_thread() ? 0 : ENTER_ALONE;
   /* Joining a user namespace clears it, and with it access to /proc/self. */
   if (!step && prctl(PR_SET_DUMPABLE, journey->dumpable, 0, 0, 0) < 0) step = ENTER_DUMPABLE;
-  if (!step) step = isolate_enter(journey->entry);
+  if (!step) step = isolate_enter(journey->entry, birth_file());
   if (!step) return;
   note(journey->trouble, step);
   _exit(127);

@@ -74,7 +74,7 @@ static _Noreturn void become(const struct isolate_entry *entry, int terminal, ch
   /* Until PROGRAM is executed, /proc/PID/exe is this file of the host's, which nobody inside may get hold of
    * (CVE-2019-5736); execve(2) makes the process dumpable again. */
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) give_up(status, ENTER_DUMPABLE);
-  int step = isolate_enter(entry);
+  int step = isolate_enter(entry, -1);
   if (step) give_up(status, step);
   if (terminal && ioctl(0, TIOCSCTTY, 0) < 0) give_up(status, ENTER_TERMINAL); /* for the leader of a session only */
   /* last: a change of credentials clears it (prctl(2)) */

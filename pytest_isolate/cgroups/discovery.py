@@ -5,13 +5,10 @@ docs/decisions/cgroup-placement.md tells the steps and their order.
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pytest_isolate.cgroups import cgroupfs, systemd
+from pytest_isolate.cgroups import cgroupfs, entrant, systemd
 from pytest_isolate.cgroups.delegation import CONTROLLERS, Delegation
 from pytest_isolate.cgroups.hierarchies import V1_NAMES, Hierarchy, Version, hierarchies
 from pytest_isolate.cgroups.refusals import CONTAINER, MOUNT, NEEDED, SCOPE, Refusal, because
@@ -22,7 +19,6 @@ from pytest_isolate.cgroups.worker_group import Announce, Tenant, to_nobody
 from pytest_isolate.cgroups.worker_tree import WorkerTree
 from pytest_isolate.linux import files
 from pytest_isolate.linux.block_devices import disks
-from pytest_isolate.linux.calls import calls
 from pytest_isolate.linux.procfs import PROC
 from pytest_isolate.spec.errors import SpecError
 
@@ -108,9 +104,9 @@ def _place_and_probe(
         except Refusal as refusal:
             placed.append((hierarchy, refusal))
     groups = [group for _, group in placed if not isinstance(group, Refusal)]
-    with _start_process() as pid:
+    with entrant.start() as process:
         for group in groups:
-            group.probe(pid)
+            group.probe(process)
     for hierarchy, outcome in placed:
         lacks = dict.fromkeys(_names(hierarchy), outcome) if isinstance(outcome, Refusal) else outcome.lacks
         for name, reason in lacks.items():
@@ -219,21 +215,3 @@ def _names(hierarchy: Hierarchy) -> list[str]:
         return [*CONTROLLERS, "swap", "freezer"]
     names = [name for name, kernel in V1_NAMES.items() if kernel in hierarchy.controllers]
     return [*names, "swap"] if "memory" in names else names
-
-
-@contextmanager
-def _start_process() -> Iterator[int]:
-    """The pid of a process to enter groups with; it has ended afterwards, so that they can be removed."""
-    reader, writer = calls.pipe2(os.O_CLOEXEC)
-    try:
-        # Not by subprocess: a conftest.py file may have replaced that.
-        pid = calls.posix_spawn("/bin/sh", ["sh", "-c", "read _"], {}, file_actions=[(os.POSIX_SPAWN_DUP2, reader, 0)])
-        try:
-            yield pid
-        finally:
-            calls.kill(pid, signal.SIGKILL)
-            with suppress(ChildProcessError):  # a thread may wait for any child
-                calls.waitpid(pid, 0)
-    finally:
-        calls.close(reader)
-        calls.close(writer)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from pytest_isolate.cgroups import cgroupfs
+from pytest_isolate.cgroups.entrant import Entrant
 from pytest_isolate.cgroups.hierarchies import V1_NAMES, Hierarchy, Version
 from pytest_isolate.cgroups.refusals import because
 from pytest_isolate.cgroups.worker_group import Tenant, WorkerGroup, quota
@@ -55,13 +56,13 @@ class V1(WorkerGroup):
             else:
                 return
 
-    def probe(self, pid: int) -> None:
-        """Try each controller on a group like a test's, and to enter it with process ``pid``."""
+    def probe(self, entrant: Entrant) -> None:
+        """Try each controller on a group like a test's, and to enter it."""
         try:
             calls.mkdir(self._probe, 0o755)
             if "cpuset" in self._names:
                 self._fill(self._probe)
-            cgroupfs.put(f"{self._probe}/cgroup.procs", str(pid))
+            entrant.enter(self._probe, "tasks")
         except OSError as error:
             self.lacks |= dict.fromkeys(self._ours(), because(f"enter {self._probe}", error, self.version))
             return

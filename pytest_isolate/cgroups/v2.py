@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from pytest_isolate.cgroups import cgroupfs
 from pytest_isolate.cgroups.delegation import CONTROLLERS, Delegation
+from pytest_isolate.cgroups.entrant import Entrant
 from pytest_isolate.cgroups.hierarchies import Version
 from pytest_isolate.cgroups.refusals import because
 from pytest_isolate.cgroups.worker_group import Tenant, WorkerGroup, quota
@@ -47,11 +48,11 @@ class V2(WorkerGroup):
             self._delegation.leave()
             raise because(f"make the group {self.worker}", error, self.version) from error
 
-    def probe(self, pid: int) -> None:
-        """Try each controller on a group like a test's, and to enter it with process ``pid``."""
+    def probe(self, entrant: Entrant) -> None:
+        """Try each controller on a group like a test's, and to enter it."""
         try:
             calls.mkdir(self._probe, 0o755)
-            cgroupfs.put(f"{self._probe}/cgroup.procs", str(pid))
+            entrant.enter(self._probe, "cgroup.procs")
         except OSError as error:
             refusal = because(f"enter {self._probe}", error, self.version)
             self.lacks |= dict.fromkeys((*CONTROLLERS, "swap", "freezer"), refusal)

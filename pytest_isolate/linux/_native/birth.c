@@ -16,8 +16,9 @@
 
 #include "syscalls.h"
 
+#include <errno.h>
 #include <fcntl.h>
-#include <linux/sched.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -112,6 +113,14 @@ static long ask_for_mask(const greg_t *regs, const sigset_t *mask) {
   return 0;
 }
 
+static int is_fork(const greg_t *regs, long number) {
+  return number == SYS_fork || (number == SYS_clone && !(regs[REG_RDI] & CLONE_VM));
+}
+
+/* A thread, or a program's start: of a library whose handlers were registered before ours (atfork.c). It would go on, on a
+ * stack of its own, in here. */
+static int shares_memory(long number) { return number == SYS_clone || number == SYS_clone3 || number == SYS_vfork; }
+
 /* In the place of one system call of the helper's. */
 static void on_call(int signal, siginfo_t *info, void *context) {
   ucontext_t *caught = context;
@@ -119,11 +128,13 @@ static void on_call(int signal, siginfo_t *info, void *context) {
   long number = info->si_syscall;
   (void)signal;
   mode = PASS;
-  if (number == SYS_clone || number == SYS_fork) {
+  if (is_fork(regs, number)) {
     regs[REG_RAX] = give_birth(regs, number);
     return; /* that was it */
   }
-  if (number == SYS_rt_sigprocmask)
+  if (shares_memory(number))
+    regs[REG_RAX] = -EAGAIN;
+  else if (number == SYS_rt_sigprocmask)
     regs[REG_RAX] = ask_for_mask(regs, &caught->uc_sigmask);
   else
     regs[REG_RAX] =

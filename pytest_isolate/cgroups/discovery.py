@@ -6,6 +6,7 @@ docs/decisions/cgroup-placement.md tells the steps and their order.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from pytest_isolate.cgroups import cgroupfs, entrant, systemd
@@ -56,13 +57,15 @@ def find(
 
     tenant = Tenant(session=session, worker=worker, disks=disks(proc), proc=proc, announce=add)
     reasons = Reasons()
-    groups = list(_place_and_probe(hierarchies(proc), tenant, given, start_scope, reasons))
-    tree = WorkerTree(groups, {name: reasons.sentences(name) for name in NEEDED}, proc)
-    if given is not None and not tree.controllers:
-        tree.close()
-        raise SpecError(f"{_OPTION}={given}", f"no controller is usable there: {'; '.join(reasons.all())}")
-    for group in groups:
-        group.sweep()
+    # Whatever ends this early, such as the end of the builder that is told of each, nobody else knows of them all.
+    with ExitStack() as undo:
+        groups = list(_place_and_probe(hierarchies(proc), tenant, given, start_scope, reasons, undo=undo))
+        tree = WorkerTree(groups, {name: reasons.sentences(name) for name in NEEDED}, proc)
+        if given is not None and not tree.controllers:
+            raise SpecError(f"{_OPTION}={given}", f"no controller is usable there: {'; '.join(reasons.all())}")
+        for group in groups:
+            group.sweep()
+        undo.pop_all()
     return tree
 
 
@@ -91,16 +94,25 @@ class Reasons:
 
 
 def _place_and_probe(
-    mounted: Iterable[Hierarchy], tenant: Tenant, given: str | None, start_scope: StartScope, reasons: Reasons
+    mounted: Iterable[Hierarchy],
+    tenant: Tenant,
+    given: str | None,
+    start_scope: StartScope,
+    reasons: Reasons,
+    *,
+    undo: ExitStack,
 ) -> Iterator[V1 | V2]:
     """The worker's group in each hierarchy where processes can enter it, after its controllers have been tried.
 
     :param mounted: v1 first, which keeps its controllers, so that its reasons come before those of v2.
+    :param undo: takes what removes each group that was made.
     """
     placed: list[tuple[Hierarchy, V1 | V2 | Refusal]] = []
     for hierarchy in mounted:
         try:
-            placed.append((hierarchy, _place(hierarchy, tenant, given, start_scope)))
+            group = _place(hierarchy, tenant, given, start_scope)
+            undo.callback(group.close)
+            placed.append((hierarchy, group))
         except Refusal as refusal:
             placed.append((hierarchy, refusal))
     groups = [group for _, group in placed if not isinstance(group, Refusal)]

@@ -164,10 +164,15 @@ class Builder:
         )
 
     def attempt(self, plan: Plan) -> SetupError | None:
-        """Build a sandbox only to see whether it can be built; why not, if it can't."""
+        """Build a sandbox only to see whether it can be built; why not, if it can't.
+
+        :raises SetupError: the builder has died, which says nothing of the host.
+        """
         try:
             self.done(self.get(self.add(plan)))
         except SetupError as error:
+            if not self.alive():
+                raise
             return error
         return None
 

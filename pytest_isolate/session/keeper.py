@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_isolate.cgroups import session_names
@@ -89,14 +90,17 @@ class Keeper:
             self._immortal = ImmortalHeap(wanted=immortal, lasting=lasting)
             self._host_ports = HostPorts(Lookup(session_names.first_process(session), session), opened)
             undo.callback(self._host_ports.close)
-            self.sandboxes = Sandboxes(
+            self.sandboxes = _twice(
                 undo,
-                session=session,
-                cgroup=cgroup,
-                worker=worker,
-                degrade=degrade,
-                places=places,
-                images=images,
+                partial(
+                    Sandboxes,
+                    session=session,
+                    cgroup=cgroup,
+                    worker=worker,
+                    degrade=degrade,
+                    places=places,
+                    images=images,
+                ),
             )
             self._starter = RunStarter(
                 sandboxes=self.sandboxes,
@@ -225,3 +229,17 @@ class Keeper:
         """End the builder and remove all that the session made on the host. A forked child must not, and does not."""
         if calls.getpid() == self._pid:
             self._closing.close()
+
+
+def _twice(undo: contextlib.ExitStack, make: Callable[[contextlib.ExitStack], Sandboxes]) -> Sandboxes:
+    """Somebody may kill the builder while the host is looked at. That costs no test, as later on."""
+    with contextlib.ExitStack() as first:
+        try:
+            made = make(first)
+        except SetupError as error:
+            if error.errno != errno.EPIPE:  # it has not died
+                raise
+        else:
+            undo.push(first.pop_all())
+            return made
+    return make(undo)

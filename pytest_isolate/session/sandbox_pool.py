@@ -65,6 +65,7 @@ class Sandboxes:
         """See :class:`~pytest_isolate.session.keeper.Keeper`.
 
         :param undo: takes what ends and removes all of it.
+        :raises SetupError: among others, if the builder has died.
         """
         self._degrade = degrade
         self._places = (calls.getcwd(), *places)
@@ -273,8 +274,9 @@ class Sandboxes:
         gone since. What ``spec`` needs was there before; if it fails now, as where memory is short, that is no lack of
         the host's, which would be skipped, or run without a sandbox.
         """
-        fresh = replace(probe(self.builders.own.attempt, important=self._places), scratch=self.host.scratch)
-        if not self.builders.own.alive():  # it has died meanwhile, and so has told nothing about the host
+        try:
+            fresh = replace(probe(self.builders.own.attempt, important=self._places), scratch=self.host.scratch)
+        except SetupError:  # the builder has died meanwhile, and so has told nothing about the host
             self._replace(self.builders.own)
             return True
         if fresh == self.host or self._is_less(fresh, spec):

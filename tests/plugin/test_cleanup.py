@@ -14,9 +14,6 @@ from typing import Any
 
 import pytest
 
-from pytest_isolate.linux import waiting
-from pytest_isolate.sandbox.builder import Builder
-from pytest_isolate.spec.errors import SetupError
 from tests.support.helper_processes import builders_of, helpers_of
 from tests.support.traces import NOTHING, NUMBER, settled
 
@@ -136,53 +133,6 @@ def test_a_killed_pytest_leaves_no_bridge(project: Any) -> None:
         process.wait()
 
         assert settled() == NOTHING
-
-
-def test_a_killed_builder_costs_no_test_and_leaves_nothing(project: Any) -> None:
-    project.pytester.makepyfile(
-        """
-        import os, signal, time
-        import pytest
-        from tests.support.helper_processes import builders_of
-
-        def test_kills_the_builder():
-            (builder,) = builders_of(os.getpid())
-            os.kill(builder, signal.SIGKILL)
-
-        @pytest.mark.isolate
-        @pytest.mark.parametrize("number", range(3))
-        def test_after_it(number):
-            assert os.getpid() > 1
-        """,
-        test_a="""
-        import pytest
-
-        @pytest.mark.isolate
-        def test_before():
-            assert True
-        """,
-    )
-
-    result = project.run()
-
-    result.assert_outcomes(passed=5)
-    assert settled() == NOTHING
-
-
-def test_a_builder_whose_socket_has_ended_has_died_though_its_end_cannot_be_seen_yet(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    builder = Builder()
-    os.kill(builder.pid, signal.SIGKILL)
-    with monkeypatch.context() as patched:
-        readable = waiting.readable  # but for the pidfd
-        patched.setattr(waiting, "readable", lambda fd, *_, seconds: readable(fd, seconds=seconds))
-
-        with pytest.raises(SetupError, match="cannot reach the builder process"):
-            builder.get(1)
-
-        assert not builder.alive()
-    builder.close()
 
 
 def test_a_session_sweeps_what_was_left_when_pytest_and_builder_were_killed_together(

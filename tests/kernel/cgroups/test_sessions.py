@@ -7,15 +7,16 @@ import re
 import signal
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from pytest_isolate.cgroups import cgroupfs
+from pytest_isolate.cgroups import cgroupfs, discovery
 from pytest_isolate.cgroups.discovery import find
 from pytest_isolate.cgroups.interface import CgroupTree
 from pytest_isolate.cgroups.session_names import session_name
 from pytest_isolate.linux.procfs import start_time, stat_fields
-from pytest_isolate.spec.errors import SpecError, UnsupportedError
+from pytest_isolate.spec.errors import SetupError, SpecError, UnsupportedError
 from pytest_isolate.spec.spec import Limits
 from tests.support.in_cgroups import GIVEN, MB, made, needs, run, start
 
@@ -90,6 +91,24 @@ def test_close_leaves_all_as_it_was_even_twice() -> None:
         assert state() != before
     tree.close()
     tree.close()
+    assert state() == before
+
+
+def test_an_error_on_the_way_leaves_all_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as that of a builder which is killed before it has heard of all groups."""
+    before = state()
+    seen = []
+
+    def fail() -> NoReturn:
+        seen.extend(state())
+        raise SetupError("reach the builder process", "pid 1", 32)
+
+    monkeypatch.setattr(discovery, "_start_process", fail)  # once all are made
+
+    with pytest.raises(SetupError):
+        find(session_name(), "main", GIVEN)
+
+    assert seen
     assert state() == before
 
 

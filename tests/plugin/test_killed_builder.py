@@ -1,0 +1,106 @@
+"""A builder that is killed costs no test, and leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from pytest_isolate.linux import waiting
+from pytest_isolate.sandbox.builder import Builder
+from pytest_isolate.spec.errors import SetupError
+from tests.support.traces import NOTHING, settled
+
+pytestmark = pytest.mark.needs("sandbox")
+
+
+def test_a_killed_builder_costs_no_test_and_leaves_nothing(project: Any) -> None:
+    project.pytester.makepyfile(
+        """
+        import os, signal, time
+        import pytest
+        from tests.support.helper_processes import builders_of
+
+        def test_kills_the_builder():
+            (builder,) = builders_of(os.getpid())
+            os.kill(builder, signal.SIGKILL)
+
+        @pytest.mark.isolate
+        @pytest.mark.parametrize("number", range(3))
+        def test_after_it(number):
+            assert os.getpid() > 1
+        """,
+        test_a="""
+        import pytest
+
+        @pytest.mark.isolate
+        def test_before():
+            assert True
+        """,
+    )
+
+    result = project.run()
+
+    result.assert_outcomes(passed=5)
+    assert settled() == NOTHING
+
+
+@pytest.mark.parametrize(("method", "number"), [("clean_up_after", 1), ("clean_up_after", 3), ("attempt", 1)], ids=str)
+def test_a_builder_that_is_killed_while_the_host_is_looked_at_costs_no_test_and_leaves_nothing(
+    project: Any, method: str, number: int
+) -> None:
+    """It has been told of some control groups by then, and has tried nothing, so it must not count as a lack."""
+    project.pytester.makeconftest(
+        f"""
+        import os, select, signal
+        from pytest_isolate.sandbox.builder import Builder
+
+        real, left = Builder.{method}, [{number}]
+
+        def killing(builder, *arguments):
+            left[0] -= 1
+            if left[0] == 0:
+                ended = os.pidfd_open(builder.pid)
+                os.kill(builder.pid, signal.SIGKILL)
+                select.select([ended], [], [])
+                os.close(ended)
+            return real(builder, *arguments)
+
+        def pytest_sessionfinish():
+            assert left[0] <= 0 or {number} == 3  # with cgroup v2 there are two
+        Builder.{method} = killing
+        """
+    )
+    project.pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.isolate
+        @pytest.mark.parametrize("number", range(2))
+        def test_runs(number):
+            pass
+        """
+    )
+
+    result = project.run("--isolate-unsupported=skip")
+
+    result.assert_outcomes(passed=2)
+    assert settled() == NOTHING
+
+
+def test_a_builder_whose_socket_has_ended_has_died_though_its_end_cannot_be_seen_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    builder = Builder()
+    os.kill(builder.pid, signal.SIGKILL)
+    with monkeypatch.context() as patched:
+        readable = waiting.readable  # but for the pidfd
+        patched.setattr(waiting, "readable", lambda fd, *_, seconds: readable(fd, seconds=seconds))
+
+        with pytest.raises(SetupError, match="cannot reach the builder process"):
+            builder.get(1)
+
+        assert not builder.alive()
+    builder.close()

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_isolate.linux import waiting
+from pytest_isolate.linux.flags import Clone
+from pytest_isolate.plan.plan import Plan
 from pytest_isolate.sandbox.builder import Builder
 from pytest_isolate.spec.errors import SetupError
+from tests.support.helper_processes import helpers_of
 from tests.support.traces import NOTHING, settled
 
 pytestmark = pytest.mark.needs("sandbox")
@@ -88,6 +95,37 @@ def test_a_builder_that_is_killed_while_the_host_is_looked_at_costs_no_test_and_
 
     result.assert_outcomes(passed=2)
     assert settled() == NOTHING
+
+
+@pytest.mark.needs("strace")
+def test_an_init_that_has_not_asked_for_the_builders_end_yet_ends_with_it_all_the_same() -> None:
+    """It is held up at its very first system call, until the builder has been killed."""
+    builder = Builder()
+    strace = subprocess.Popen(
+        ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(builder.pid)]
+        + ["-e", "trace=prctl", "-e", "inject=prctl:delay_enter=1000000:when=1"]
+    )
+    try:
+        wait_until(lambda: f"TracerPid:\t{strace.pid}" in Path(f"/proc/{builder.pid}/status").read_text())
+        builder.ask(builder.add(Plan(namespaces=Clone.NEWPID)))
+        wait_until(lambda: len(helpers_of(os.getpid(), b"isolate-builder")) == 2)
+
+        os.kill(builder.pid, signal.SIGKILL)
+
+        wait_until(lambda: not helpers_of(os.getpid(), b"isolate-builder"))
+    finally:
+        strace.kill()
+        strace.wait()
+        for left in helpers_of(os.getpid(), b"isolate-builder"):
+            os.kill(left, signal.SIGKILL)
+        builder.abandon()
+
+
+def wait_until(come: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not come():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_builder_whose_socket_has_ended_has_died_though_its_end_cannot_be_seen_yet(

@@ -64,7 +64,10 @@ static int start_init(struct sandbox *sandbox, int keeper, struct failure *failu
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) return fail_at(failure, AT_CLONE, "socketpair");
   sandbox->init = pair[0];
   sandbox->pid = clone_init(sandbox->plan->namespaces, &sandbox->pidfd);
-  if (sandbox->pid == 0) init_main(sandbox->plan, sandbox->directory, pair[1], keeper);
+  if (sandbox->pid == 0) {
+    close_fd(&pair[0]); /* else it would itself keep open what tells it of our end, and wait for ever */
+    init_main(sandbox->plan, sandbox->directory, pair[1], keeper);
+  }
   close_fd(&pair[1]);
   if (sandbox->pid > 0) return 0;
   sandbox->pid = 0;

@@ -172,14 +172,14 @@ class Sandboxes:
             fds += [sandbox.init_pidfd, *sandbox.attach, *([] if sandbox.scratch is None else [sandbox.scratch])]
         return tuple(fds)
 
-    # ---------------------------------------------------------------------------------------------- making plans
-
     def _plan_once(self, spec: Spec) -> PlannedSpec:
         if spec not in self._planned:
             missing = self.missing(spec)
             if missing and not self._degrade:
                 raise missing[0]
             nodes = [node for path in spec.devices for node in device_nodes.find(path)]
+            if not (builder := self.builders.of(spec)).alive():  # at collection nobody has missed it yet
+                self._replace(builder)
             groups = self.tree.dirs(spec.limits, devices=devices.rules(nodes), degrade=self._degrade)
             uplink = self._uplink if spec.network == "nat" else None
             root = self._images.root(spec, self.builders.own, self.host)

@@ -54,7 +54,9 @@ def test_a_killed_builder_costs_no_test_and_leaves_nothing(project: Any) -> None
     assert settled() == NOTHING
 
 
-@pytest.mark.parametrize(("method", "number"), [("clean_up_after", 1), ("clean_up_after", 3), ("attempt", 1)], ids=str)
+@pytest.mark.parametrize(
+    ("method", "number"), [("clean_up_after", 1), ("clean_up_after", 3), ("attempt", 1), ("check", 1)], ids=str
+)
 def test_a_builder_that_is_killed_while_the_host_is_looked_at_costs_no_test_and_leaves_nothing(
     project: Any, method: str, number: int
 ) -> None:
@@ -63,21 +65,24 @@ def test_a_builder_that_is_killed_while_the_host_is_looked_at_costs_no_test_and_
         f"""
         import os, select, signal
         from pytest_isolate.sandbox.builder import Builder
+        from pytest_isolate.session.sandbox_pool import Sandboxes
 
-        real, left = Builder.{method}, [{number}]
+        owner = Builder if hasattr(Builder, "{method}") else Sandboxes
+        real, left = owner.{method}, [{number}]
 
-        def killing(builder, *arguments):
+        def killing(self, *arguments):
+            builder = self if owner is Builder else self.builders.own
             left[0] -= 1
             if left[0] == 0:
                 ended = os.pidfd_open(builder.pid)
                 os.kill(builder.pid, signal.SIGKILL)
                 select.select([ended], [], [])
                 os.close(ended)
-            return real(builder, *arguments)
+            return real(self, *arguments)
 
         def pytest_sessionfinish():
             assert left[0] <= 0 or {number} == 3  # with cgroup v2 there are two
-        Builder.{method} = killing
+        owner.{method} = killing
         """
     )
     project.pytester.makepyfile(
@@ -101,9 +106,9 @@ def test_a_builder_that_is_killed_while_the_host_is_looked_at_costs_no_test_and_
 def test_an_init_that_has_not_asked_for_the_builders_end_yet_ends_with_it_all_the_same() -> None:
     """It is held up at its very first system call, until the builder has been killed."""
     builder = Builder()
+    delay = "inject=prctl:delay_enter=1000000:when=1"
     strace = subprocess.Popen(
-        ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(builder.pid)]
-        + ["-e", "trace=prctl", "-e", "inject=prctl:delay_enter=1000000:when=1"]
+        ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=prctl", "-e", delay, "-p", str(builder.pid)]
     )
     try:
         wait_until(lambda: f"TracerPid:\t{strace.pid}" in Path(f"/proc/{builder.pid}/status").read_text())

@@ -28,7 +28,7 @@ from pytest_isolate.plan.host_tree import KERNEL, OWN_NETWORK, SHM, SMALL, Entry
 from pytest_isolate.plan.operations import OLD, Op
 from pytest_isolate.plan.own_name import OwnName
 from pytest_isolate.plan.plan import WritableLayer
-from pytest_isolate.plan.session_layers import SESSION
+from pytest_isolate.plan.session_layers import DISK, SESSION
 
 NEW = "/new"
 SCRATCH = "/s"
@@ -269,22 +269,29 @@ def shared_memory(view: View, tree: HostTree) -> list[Op]:
     return late.ops
 
 
-def keep_layers(view: View, *, own_network: bool) -> list[Op]:
+def keep_layers(view: View, *, own_network: bool, scratch: str) -> list[Op]:
     """Show the directories of all overlays of a session sandbox, read-only, for those of sandboxes above it.
 
     An overlay takes no other one as its lower directory that has another below it (FILESYSTEM_MAX_STACK_DEPTH in the
     kernel's include/linux/fs.h), as in a container, whose root is one. Besides, reading goes through one layer less.
+
+    :param scratch: where the scratch space is on disk, or "". Theirs will have to be there too: it is a part of this
+        one, as an overlay keeps ``user.overlay`` attributes to itself, and so cannot hold another's writable layer. The
+        layer that covers it cannot be taken apart, as one directory would lie within the other (ELOOP).
     """
     top = NEW + SESSION
     ops = [do.mkdir(top, 0o700), do.mount("tmpfs", top, "tmpfs", _SAFE, "size=1m,mode=700"), do.mkdir(f"{top}/s")]
     ops.append(do.bind(SCRATCH, f"{top}/s"))
     for layer in view.layers:
-        if layer.upper.startswith("u"):
+        if layer.upper.startswith("u") and not below(scratch, layer.seen):
             number = layer.upper.removeprefix("u")
             ops += [do.mkdir(f"{top}/{number}"), do.bind(OLD + layer.seen, f"{top}/{number}")]
     if own_network:
         ops.append(do.mkdir(NEW + OWN_NETWORK))
-    return [*ops, do.read_only(top)]
+    if not scratch:
+        return [*ops, do.read_only(top)]
+    inner = f"{SCRATCH}/inner"
+    return [*ops, do.mkdir(NEW + DISK), do.read_only(top), do.mkdir(inner, 0o700), do.bind(inner, NEW + DISK)]
 
 
 def bind_through(paths: Iterable[str]) -> list[Op]:

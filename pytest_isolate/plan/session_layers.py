@@ -11,19 +11,23 @@ from pytest_isolate.linux.mountinfo import Mount, below
 
 #: Where its layers are shown one by one, for the layers of sandboxes above it (:func:`rootfs.keep_layers`).
 SESSION = "/.isolate-session"
+#: Where scratch space on disk is for those sandboxes, if that of the session is on disk.
+DISK = f"{SESSION}/disk"
 #: Option of an overlay of a session sandbox, which was mounted while its scratch space was /s.
 _UPPER = "upperdir=/s/u"
 
 
 def find(mounts: Iterable[Mount]) -> dict[str, str]:
     """By mount point, the directory of :data:`SESSION` that has the layer; nothing outside of a session sandbox."""
-    if not any(mount.point == SESSION for mount in mounts):
+    points = {mount.point for mount in mounts}
+    if SESSION not in points:
         return {}
     found = {}
     for mount in mounts:
         upper = next((each for each in mount.options if each.startswith(_UPPER)), None)
-        if mount.kind == "overlay" and upper:
-            found[mount.point] = upper.removeprefix(_UPPER)
+        number = (upper or "").removeprefix(_UPPER)
+        if mount.kind == "overlay" and f"{SESSION}/{number}" in points:  # all but one, see rootfs.keep_layers
+            found[mount.point] = number
     return found
 
 

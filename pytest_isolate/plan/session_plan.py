@@ -70,7 +70,7 @@ def _operations(spec: Spec, host: Host, view: View, joined: Clone, uplink: Uplin
     ops = [
         do.stage(spec.limits.disk if "disk" in spec.asked else _DISK),
         *view.ops,
-        *rootfs.keep_layers(view, own_network=own_network),
+        *rootfs.keep_layers(view, own_network=own_network, scratch=host.scratch),
         *proc[:1],
         *(network.hold(f"{rootfs.NEW}/proc") if held else ()),
         *proc[1:],

@@ -101,6 +101,8 @@ def test_case(case: Case, seen: Seen) -> None:
     for said in seen.reports[case.name]:
         if case.kernel and re.match(f"skipped: {case.kernel}", said):
             pytest.skip(said.partition("\n")[0].removeprefix("skipped: "))
+        if case.kernel and said.startswith("error: ") and (reason := re.search(case.kernel, said)):
+            pytest.skip(reason[0])
         if case.fails:
             assert said.startswith("failure: ")
             assert re.search(case.fails, said)

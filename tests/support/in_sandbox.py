@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from subprocess import PIPE, STDOUT, run
 from typing import Any
@@ -39,6 +39,7 @@ class Job:
     layout: str = "root"  #: "rootless": for root, too, as if the mounts were not his to handle
     cwd: str = "/"
     important: Sequence[str] = ()
+    scratch: str = ""  #: folder on disk for the writable layers, as where a tmpfs cannot hold them
     meanwhile: str = ""  #: shell script run outside when the sandbox stands ready
 
 
@@ -96,6 +97,8 @@ def standing(layout: str) -> Iterator[int]:
 def _build(job: Job, builder: Builder) -> tuple[Host, Plan, Sandbox | None]:
     """A sandbox, as the keeper builds it, and for whom; None: the host has none."""
     host = probe(attempting(builder, job.layout), important=job.important)
+    if job.scratch:
+        host = replace(host, scratch=job.scratch)
     while True:
         plan = plan_for(Spec.of(**job.keys), host)
         if not host.sandbox:
@@ -153,8 +156,10 @@ def prepared(setup: str, job: Job) -> Seen:
     return Seen(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def sh(script: str, *, layout: str, cwd: str = "/", important: tuple[str, ...] = (), **keys: Any) -> Seen:
-    return perform(Job(script=script, keys=keys, layout=layout, cwd=cwd, important=important))
+def sh(
+    script: str, *, layout: str, cwd: str = "/", important: tuple[str, ...] = (), scratch: str = "", **keys: Any
+) -> Seen:
+    return perform(Job(script=script, keys=keys, layout=layout, cwd=cwd, important=important, scratch=scratch))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 int fail_at(struct failure *failure, int32_t op, const char *object) {
@@ -28,6 +29,16 @@ int fail_at(struct failure *failure, int32_t op, const char *object) {
 
 /* The caller of plan_run() fills in which operation it was. */
 static int failed(struct failure *failure, const char *object) { return fail_at(failure, 0, object); }
+
+/* A directory of the host's, bound, has the flags of the host's mount; what else is set may be locked, and stays. */
+static int make_safe(const char *path) {
+  struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
+  struct statvfs now;
+  if (syscall(SYS_mount_setattr, AT_FDCWD, path, 0, &attr, sizeof attr) == 0) return 0;
+  if (errno != ENOSYS || statvfs(path, &now) < 0) return -1; /* it came with 5.12 */
+  unsigned long keep = now.f_flag & (ST_RDONLY | ST_NOEXEC); /* the same numbers as mount(2)'s */
+  return mount(NULL, path, NULL, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | keep, NULL);
+}
 
 /* As bubblewrap does it: put a tmpfs over some directory, make it the root with the host's tree moved to /old below it.
  * From then on nothing of the host's tree is hidden, whichever directory the tmpfs was put over; and it works with the
@@ -52,7 +63,7 @@ static int stage(const struct op *op, struct building *building, struct failure 
   if (scratch >= 0) {
     char from[64];
     snprintf(from, sizeof from, "/proc/self/fd/%d", scratch);
-    if (mount(from, "s", NULL, MS_BIND, NULL) < 0) return failed(failure, building->scratch);
+    if (mount(from, "s", NULL, MS_BIND, NULL) < 0 || make_safe("s") < 0) return failed(failure, building->scratch);
     close(scratch);
   } else if (mount("tmpfs", "s", "tmpfs", MS_NOSUID | MS_NODEV, op->source) < 0) {
     return failed(failure, "/s");

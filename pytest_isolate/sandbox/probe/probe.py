@@ -25,6 +25,7 @@ from pytest_isolate.plan.operations import Op
 from pytest_isolate.plan.plan import Plan
 from pytest_isolate.plan.planner import plan_for
 from pytest_isolate.plan.rootfs import NEW, SCRATCH
+from pytest_isolate.plan.session_layers import DISK
 from pytest_isolate.sandbox.probe.remedies import remedy
 from pytest_isolate.spec.errors import SetupError
 from pytest_isolate.spec.spec import Spec
@@ -153,7 +154,8 @@ def _hope(important: Iterable[str], *, real_root: bool) -> Host:
 
 
 def _usual_scratch() -> list[str]:
-    return [tempfile.gettempdir(), "/var/tmp"]  # noqa: S108 - where large temporary files belong (hier(7))
+    usual = [tempfile.gettempdir(), "/var/tmp"]  # noqa: S108 - where large temporary files belong (hier(7))
+    return [DISK, *usual] if files.is_directory(DISK) else usual
 
 
 def _plan_everything(host: Host) -> Plan:

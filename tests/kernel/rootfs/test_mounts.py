@@ -128,8 +128,9 @@ def test_no_mount_of_the_host_is_left_inside(layout: str) -> None:
     assert sh("ls -d /old /s /new", layout=layout).status != 0
 
 
-def test_no_mount_lets_programs_gain_rights_or_devices_be_used(layout: str) -> None:
-    seen = sh("cut -d' ' -f5- /proc/self/mountinfo", layout=layout)
+@pytest.mark.parametrize("place", ["memory", "disk"])
+def test_no_mount_lets_programs_gain_rights_or_devices_be_used(layout: str, folder: Path, place: str) -> None:
+    seen = sh("cut -d' ' -f5- /proc/self/mountinfo", layout=layout, scratch=str(folder) if place == "disk" else "")
     found = {}
     for line in seen.lines:
         point, options = line.split()[:2]

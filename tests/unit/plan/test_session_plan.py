@@ -71,6 +71,8 @@ MOUNTED = rb"""
 11 10 0:31 / /home rw - overlay overlay rw,lowerdir=/old/home,upperdir=/s/u1,workdir=/s/w1
 12 10 0:32 / /.isolate-session rw - tmpfs tmpfs rw
 13 12 0:33 / /.isolate-session/s ro - tmpfs tmpfs rw
+15 12 254:1 / /.isolate-session/0 ro - ext4 /dev/vda rw
+16 12 254:2 / /.isolate-session/1 ro - ext4 /dev/vdb rw
 14 10 254:1 / /data rw - ext4 /dev/vda rw
 """
 
@@ -99,6 +101,8 @@ def test_layers_of_a_users_session_sandbox_below_others_do_not_have_these_shown_
     11 10 0:31 / /usr rw - overlay overlay rw,lowerdir=/old/usr,upperdir=/s/u1,workdir=/s/w1,userxattr
     12 11 0:32 / /usr/share rw - overlay overlay rw,lowerdir=/old/usr/share,upperdir=/s/u2,workdir=/s/w2,userxattr
     13 10 0:33 / /.isolate-session rw - tmpfs tmpfs rw
+    14 13 254:1 /usr /.isolate-session/1 ro - ext4 /dev/vda rw
+    15 13 254:1 /usr/share /.isolate-session/2 ro - ext4 /dev/vda rw
     """
     table = "\n".join(line.strip() for line in lines.strip().splitlines()).encode()
     monkeypatch.setattr(mountinfo, "read", lambda: mountinfo.parse(table))
@@ -173,3 +177,13 @@ def test_without_root_a_socket_beside_a_mount_needs_a_file_to_be_bound_to() -> N
     tree = replace(HOST.tree, mounts=tuple(mountinfo.parse(MOUNTED.strip())), sockets=frozenset({("/a", 1)}))
 
     assert [op.target for op in session_sockets.show(tree, rootless=True, writable=[])] == ["/new/a", "/new/a"]
+
+
+def test_where_layers_are_on_disk_sandboxes_above_have_a_part_of_it_and_the_layer_around_it_stays_whole() -> None:
+    """A directory below another one cannot be a layer beside it: ELOOP."""
+    plan = plan_of(Spec(), replace(HOST, scratch="/usr/scratch"))
+    ops = [(op.step, op.source, op.target) for op in plan.ops if "/.isolate-session" in op.target]
+    frozen = ops.index((Step.READONLY, "", "/new/.isolate-session"))
+    assert "/old/usr" in [op.source for op in plan_of(Spec(), HOST).ops]
+    assert "/old/usr" not in [op.source for op in plan.ops]
+    assert (Step.MOUNT, "/s/inner", "/new/.isolate-session/disk") in ops[frozen:]

@@ -131,10 +131,17 @@ def mounts() -> list[Mutation]:
     settings = f"{_MADE}test_root_inside_cannot_write_the_settings_of_the_machine"
     uncovered = f"{_MADE}test_read_only_trees_cannot_be_made_writable_nor_uncovered"
     inert = "_INERT = MountFlag.NOSUID | MountFlag.NODEV | MountFlag.NOEXEC"
+    operations, on_disk = f"{_NATIVE}operations.c", "{.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV}"
     safe = "_SAFE = MountFlag.NOSUID | MountFlag.NODEV\n"
     return [
         Mutation.of_one("overlays: nosuid", _ROOTFS, safe, "_SAFE = MountFlag.NODEV\n", flags),
         Mutation.of_one("overlays: nodev", _ROOTFS, safe, "_SAFE = MountFlag.NOSUID\n", flags),
+        Mutation.of_one(
+            "what is on disk: nosuid", operations, on_disk, on_disk.replace("MOUNT_ATTR_NOSUID | ", ""), flags
+        ),
+        Mutation.of_one(
+            "what is on disk: nodev", operations, on_disk, on_disk.replace(" | MOUNT_ATTR_NODEV", ""), flags
+        ),
         Mutation.of_one(
             "/proc, /sys, mqueue: nosuid", _KERNEL_FILES, inert, inert.replace("MountFlag.NOSUID | ", ""), flags
         ),

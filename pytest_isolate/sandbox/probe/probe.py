@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+from pytest_isolate.cgroups.session_names import session_name
 from pytest_isolate.linux import files, overlayfs
 from pytest_isolate.linux.calls import calls
 from pytest_isolate.linux.flags import Clone, MountFlag
@@ -26,6 +27,7 @@ from pytest_isolate.plan.plan import Plan
 from pytest_isolate.plan.planner import plan_for
 from pytest_isolate.plan.rootfs import NEW, SCRATCH
 from pytest_isolate.plan.session_layers import DISK
+from pytest_isolate.sandbox import scratch_dir
 from pytest_isolate.sandbox.probe.remedies import remedy
 from pytest_isolate.spec.errors import SetupError
 from pytest_isolate.spec.spec import Spec
@@ -83,6 +85,7 @@ def probe(attempt: Attempt, *, important: Iterable[str] = (), scratch: Iterable[
     :param important: absolute paths that tests will write to: the project, home, temporary folder.
     :param scratch: directories on disk that may hold writable layers where a tmpfs can't; the usual ones by default.
     """
+    attempt = _apart(attempt)
     important = [tempfile.gettempdir(), *important]
     kinds = (True, False) if calls.geteuid() == 0 else (False,)
     tried: list[Host] = []
@@ -97,6 +100,25 @@ def probe(attempt: Attempt, *, important: Iterable[str] = (), scratch: Iterable[
         if found[-1].sandbox:
             return found[-1]
     return _try_without_sandbox(attempt, found[-1])
+
+
+def _apart(attempt: Attempt) -> Attempt:
+    """Have scratch space on disk in a folder of this look's own.
+
+    Another session may look at the same moment; and what is left where a builder is killed has a name by which the next
+    session sweeps it.
+    """
+
+    def apart(plan: Plan) -> SetupError | None:
+        if not plan.scratch:
+            return attempt(plan)
+        try:
+            with scratch_dir.directory(plan.scratch, f"{session_name()}.look") as own:
+                return attempt(replace(plan, scratch=own))
+        except OSError as error:
+            return SetupError.of("make the scratch directory", error)
+
+    return apart
 
 
 def renewed(host: Host, *, important: Iterable[str] = ()) -> Host | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -55,13 +57,20 @@ def test_a_masked_proc_costs_the_fresh_proc_alone() -> None:
     assert [lack.what for lack in host.lacks] == ["fresh_proc"]
 
 
-def test_a_tmpfs_without_attributes_sends_the_layers_to_disk() -> None:
+def test_a_tmpfs_without_attributes_sends_the_layers_to_disk(tmp_path: Path) -> None:
+    used: set[str] = set()
+
     def attempt(plan: Plan) -> SetupError | None:
+        if plan.scratch:
+            used.add(os.path.dirname(plan.scratch))
         return None if plan.scratch else refusing(Step.RMDIR_PROBE, code=errno.EIO)(plan)
 
-    host = probe(attempt, scratch=["/somewhere"])
-    assert (host.scratch, host.sandbox) == ("/somewhere", True)
+    host = probe(attempt, scratch=[str(tmp_path / "missing"), str(tmp_path)])
+    assert (host.scratch, host.sandbox) == (str(tmp_path), True)
     assert "tmpfs_xattr" not in host.capabilities()
+    # Each in a folder of this look's own: another session may look at the same moment.
+    assert used == {str(tmp_path)}
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_overlays_there_is_no_sandbox() -> None:

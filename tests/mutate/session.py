@@ -80,9 +80,16 @@ def limits() -> list[Mutation]:
         Mutation.of_one(
             "the child enters its groups",
             f"{_NATIVE}enter.c",
-            "if (attach(entry->attach[i]) < 0)",
-            "if (0 && attach(entry->attach[i]) < 0)",
+            "if (entry->attach[i] != born && attach(entry->attach[i]) < 0)",
+            "if (0)",
             forks,
+        ),
+        Mutation.of_one(
+            "a child that was not born in its group enters it",
+            f"{_NATIVE}birth.c",
+            "    born = 0;\n    result",
+            "    result",
+            "tests/kernel/cgroups/test_birth.py",
         ),
         Mutation.of_one(
             "timeout",

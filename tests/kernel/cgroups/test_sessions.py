@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-from pytest_isolate.cgroups import cgroupfs, discovery
+from pytest_isolate.cgroups import cgroupfs, entrant
 from pytest_isolate.cgroups.discovery import find
 from pytest_isolate.cgroups.interface import CgroupTree
 from pytest_isolate.cgroups.session_names import session_name
@@ -103,7 +103,7 @@ def test_an_error_on_the_way_leaves_all_as_it_was(monkeypatch: pytest.MonkeyPatc
         seen.extend(state())
         raise SetupError("reach the builder process", "pid 1", 32)
 
-    monkeypatch.setattr(discovery, "_start_process", fail)  # once all are made
+    monkeypatch.setattr(entrant, "start", fail)  # once all are made
 
     with pytest.raises(SetupError):
         find(session_name(), "main", GIVEN)

@@ -9,7 +9,6 @@ _SANDBOX = f"{_NATIVE}sandbox.c"
 _PORTS = "pytest_isolate/session/network/host_ports.py"
 _CAPS = "tests/plugin/limits/test_caps.py::"
 _CLEANUP = "tests/plugin/test_cleanup.py::"
-_KILLED_BUILDER = "tests/plugin/test_killed_builder.py::"
 
 
 def limits() -> list[Mutation]:
@@ -165,13 +164,6 @@ def ends() -> list[Mutation]:
             "while (waitpid(-1, NULL, WNOHANG) > 0) continue;",
             "continue;",
             "tests/plugin/test_ends.py::test_a_thousand_orphaned_zombies_are_reaped",
-        ),
-        Mutation.of_one(
-            "death pact: init does not keep the builder's end of its socket",
-            _SANDBOX,
-            "    close_fd(&pair[0]); /* else",
-            "    /* else",
-            f"{_KILLED_BUILDER}test_an_init_that_has_not_asked_for_the_builders_end_yet_ends_with_it_all_the_same",
         ),
         Mutation.of_one(
             "groups of a session that ends as it begins",

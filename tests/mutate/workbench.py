@@ -119,7 +119,8 @@ class Workbench:
 
     def _run(self, command: list[str], seconds: float = LONG) -> int | None:
         """Its exit status, or the negative number of its signal; None if it does not end."""
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+        without = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH")  # the latter may have another checkout
+        environment = {key: value for key, value in os.environ.items() if key not in without}
         with self._log.open("wb") as log:
             process = subprocess.Popen(
                 command,

@@ -24,7 +24,8 @@ from pytest_isolate.linux.procfs import served, stat_fields
 CONTROLLERS = ("memory", "pids", "cpu", "io", "cpuset")
 _RECORD = "user.pytest_isolate"  # what we enabled, kept on the group itself (user xattrs on cgroups: Linux 5.7)
 _EXITING = 0x4  # PF_EXITING of the kernel's linux/sched.h, among the flags of proc_pid_stat(5)
-_ROUNDS = 10  # of moving: a process may fork while its parent is moved
+_ROUNDS = 8  # with processes that live: one may fork while its parent is moved
+_ENDING_SECONDS = 10.0  # for processes that are ending
 
 
 class Delegation:
@@ -101,14 +102,14 @@ class Delegation:
         return lacks
 
     def _switch(self, change: str) -> None:
-        """EBUSY is also what a group answers shortly after its last process has left."""
-        for attempt in range(6):
+        """EBUSY is also what a group answers as long as processes that are ending have not left it."""
+        patience = _Patience()
+        while True:
             try:
                 cgroupfs.put(f"{self.base}/cgroup.subtree_control", change)
             except OSError as error:
-                if error.errno != errno.EBUSY or attempt == 5:  # noqa: PLR2004
+                if error.errno != errno.EBUSY or not patience.waits_for(cgroupfs.pids(self.base), self._proc):
                     raise
-                calls.sleep(0.001 * 2**attempt)
             else:
                 return
 
@@ -146,14 +147,44 @@ class Delegation:
             raise because(f"move the processes of {self.base} to {self._leaf}", error, Version.V2) from error
 
     def _move(self, source: str, target: str) -> None:
-        for _ in range(_ROUNDS):
-            crowd = cgroupfs.pids(source)
-            if not crowd:
-                return
+        """Move all processes. One that is ending is not moved; it leaves by itself."""
+        patience = _Patience()
+        while crowd := cgroupfs.pids(source):
             for pid in crowd:
                 with suppress(ProcessLookupError):
                     cgroupfs.put(f"{target}/cgroup.procs", str(pid))
-        raise OSError(errno.EBUSY, "processes keep appearing", source)
+            left = cgroupfs.pids(source)
+            if left and not patience.waits_for(left, self._proc):
+                raise OSError(errno.EBUSY, "processes keep appearing", source)
+
+
+class _Patience:
+    """Pauses for a group that is to become empty: a few with processes that live, more with some that are ending.
+
+    The end takes a process as long as it had memory, on a busy machine a second and more.
+    """
+
+    def __init__(self) -> None:
+        self._rounds = 0
+        self._pause = 0.001
+        self._deadline = calls.monotonic() + _ENDING_SECONDS
+
+    def waits_for(self, pids: Iterable[int], proc: Path) -> bool:
+        """Pause, and return True; False if it has been long enough."""
+        self._rounds += any(not is_ending(pid, proc) for pid in pids)
+        if self._rounds > _ROUNDS or calls.monotonic() > self._deadline:
+            return False
+        calls.sleep(self._pause)
+        self._pause = min(2 * self._pause, 0.05)
+        return True
+
+
+def is_ending(pid: int, proc: Path) -> bool:
+    """Whether a process has ended, or is about to. False for 0, which is one that our pid namespace does not show."""
+    if not pid:
+        return False
+    fields = stat_fields(pid, proc)
+    return fields is None or bool(int(fields[6]) & _EXITING)
 
 
 def is_ours(pid: int, proc: Path) -> bool:
@@ -166,11 +197,11 @@ def is_ours(pid: int, proc: Path) -> bool:
     ancestors = set(_ancestry(own, proc))
     if pid in ancestors or own in _ancestry(pid, proc):
         return True
+    if is_ending(pid, proc):
+        return True  # a builder of an earlier run has lost its words by now
     fields, mine = stat_fields(pid, proc), stat_fields(own, proc)
     if fields is None:
-        return pid != 0  # it has ended; 0 is one that our pid namespace does not show
-    if int(fields[6]) & _EXITING:
-        return True  # it is about to: a builder of an earlier run has lost its words by now
+        return pid != 0
     leader = int(fields[3])
     return leader in ancestors or (mine is not None and leader != 0 and leader == int(mine[3]))
 

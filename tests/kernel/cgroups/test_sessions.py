@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import NoReturn
@@ -12,10 +14,11 @@ from typing import NoReturn
 import pytest
 
 from pytest_isolate.cgroups import cgroupfs, entrant
+from pytest_isolate.cgroups.delegation import is_ending
 from pytest_isolate.cgroups.discovery import find
 from pytest_isolate.cgroups.interface import CgroupTree
 from pytest_isolate.cgroups.session_names import session_name
-from pytest_isolate.linux.procfs import start_time, stat_fields
+from pytest_isolate.linux.procfs import PROC, start_time, stat_fields
 from pytest_isolate.spec.errors import SetupError, SpecError, UnsupportedError
 from pytest_isolate.spec.spec import Limits
 from tests.support.in_cgroups import GIVEN, MB, made, needs, run, start
@@ -172,6 +175,23 @@ def test_groups_stay_below_the_one_we_are_in(tree: CgroupTree) -> None:
     ]
     for path in tree.cleanup:
         assert any(path.partition(f"{place.rstrip('/')}/pytest-isolate-")[1] for place in own), path
+
+
+def test_a_large_process_that_is_just_ending_costs_no_controller(tree: CgroupTree) -> None:
+    """It is in the group to be divided until it has given its memory back."""
+    eats = "import sys; eaten = bytearray(1 << 30); print(flush=True); sys.stdin.read()"
+    tree.close()
+    with subprocess.Popen([sys.executable, "-c", eats], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as large:
+        assert large.stdout
+        large.stdout.readline()
+        large.kill()
+        while not is_ending(large.pid, PROC):
+            pass
+
+        again = find(session_name(), "main", GIVEN)
+
+    assert again.controllers == tree.controllers
+    again.close()
 
 
 def test_a_stranger_in_our_group_keeps_us_from_moving_it() -> None:

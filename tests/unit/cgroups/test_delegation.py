@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
+
 import pytest
 
-from pytest_isolate.cgroups.delegation import is_ours
+from pytest_isolate.cgroups import cgroupfs
+from pytest_isolate.cgroups.delegation import Delegation, is_ours
 from tests.support.cgroup_host import ME, Host
 
 
@@ -38,3 +42,65 @@ def test_kin_and_the_same_terminal_are_ours(host: Host, pid: int, ours: bool) ->
     host.process(63, ppid=1, sid=63, words=["isolate-builder", "1", "for=40"])
     host.process(64, ppid=1, sid=64, flags=0x4)
     assert is_ours(pid, host.proc) is ours
+
+
+class Group:
+    """What cgroupfs sees of a group in which process 64 stays for some looks."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+        self.written: list[str] = []
+
+    def pids(self, directory: str) -> tuple[int, ...]:
+        self.looks -= directory == "/group"
+        return (64,) if self.looks >= 0 and directory == "/group" else ()
+
+    def put(self, path: str, text: str) -> None:
+        if path.endswith("subtree_control") and self.looks > 0:
+            raise OSError(errno.EBUSY, "busy")
+        self.written.append(f"{path} {text}")
+
+
+@pytest.fixture
+def delegation(host: Host) -> Delegation:
+    return Delegation("/group", host.proc)
+
+
+@pytest.fixture
+def stay(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Group]:
+    """Begin anew, with process 64 in the group."""
+
+    def begin() -> Group:
+        group = Group(30)
+        monkeypatch.setattr(cgroupfs, "put", group.put)
+        monkeypatch.setattr(cgroupfs, "pids", group.pids)
+        return group
+
+    return begin
+
+
+def test_a_process_that_is_ending_is_waited_for(host: Host, delegation: Delegation, stay: Callable[[], Group]) -> None:
+    """Else the session would have no control groups, as a large process of its group has just ended."""
+    host.process(64, ppid=1, sid=64, flags=0x4)
+
+    stay()
+    delegation._move("/group", "/group/leaf")
+    group = stay()
+    delegation._switch("+memory")
+
+    assert group.written == ["/group/cgroup.subtree_control +memory"]
+
+
+def test_a_process_that_lives_and_is_there_again_and_again_is_not(
+    host: Host, delegation: Delegation, stay: Callable[[], Group]
+) -> None:
+    host.process(64, ppid=1, sid=64)
+
+    group = stay()
+    with pytest.raises(OSError, match="processes keep appearing"):
+        delegation._move("/group", "/group/leaf")
+    assert group.looks > 5
+    group = stay()
+    with pytest.raises(OSError, match="busy"):
+        delegation._switch("+memory")
+    assert group.looks > 5

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -127,9 +127,8 @@ class Delegation:
         except OSError:
             return set(self._enabled)
 
-    def _move_out(self, crowd: Iterable[int]) -> None:
-        strangers = [pid for pid in crowd if not is_ours(pid, self._proc)]
-        if strangers:
+    def _move_out(self, crowd: Sequence[int]) -> None:
+        if strangers := self._find_strangers(crowd):
             shown = ", ".join(_describe(pid, self._proc) for pid in strangers[:3])
             raise Refusal(
                 f"{self.base} holds processes that are not of this session ({shown}), "
@@ -145,6 +144,18 @@ class Delegation:
                 self._move(self._leaf, self.base)
             cgroupfs.rmdir(self._leaf)
             raise because(f"move the processes of {self.base} to {self._leaf}", error, Version.V2) from error
+
+    def _find_strangers(self, crowd: Sequence[int]) -> list[int]:
+        """Who is not ours. Who has just started a program has no words for a moment, such as our own builder."""
+        strangers: list[int] = []
+        for attempt in range(_ROUNDS):
+            # Before the look at the others: words may come in between.
+            silent = any(pid and not _words(pid, self._proc) for pid in crowd)
+            strangers = [pid for pid in crowd if not is_ours(pid, self._proc)]
+            if not strangers or not silent:
+                break
+            calls.sleep(0.001 * 2**attempt)
+        return strangers
 
     def _move(self, source: str, target: str) -> None:
         """Move all processes. One that is ending is not moved; it leaves by itself."""
@@ -212,6 +223,13 @@ def _ancestry(pid: int, proc: Path) -> Iterable[int]:
         yield pid
         fields = stat_fields(pid, proc)
         pid = int(fields[1]) if fields else 0
+
+
+def _words(pid: int, proc: Path) -> bytes:
+    try:
+        return files.read_bytes(proc / str(pid) / "cmdline")
+    except OSError:
+        return b""
 
 
 def _describe(pid: int, proc: Path) -> str:

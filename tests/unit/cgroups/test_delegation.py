@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from pytest_isolate.cgroups import cgroupfs
 from pytest_isolate.cgroups.delegation import Delegation, is_ours
+from pytest_isolate.linux import files
 from tests.support.cgroup_host import ME, Host
 
 
@@ -104,3 +106,23 @@ def test_a_process_that_lives_and_is_there_again_and_again_is_not(
     with pytest.raises(OSError, match="busy"):
         delegation._switch("+memory")
     assert group.looks > 5
+
+
+def test_a_builder_that_has_no_words_yet_is_no_stranger(
+    host: Host, delegation: Delegation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is nobody's child; between its program's start and its first instruction /proc has no words of it."""
+    host.process(64, ppid=1, sid=64)
+    host.process(65, ppid=1, sid=65, words=["daemon"])
+    looks = []
+
+    def words(pid: int, proc: Path) -> bytes:
+        looks.append(pid)
+        if len(looks) == 3:
+            host.process(64, ppid=1, sid=64, words=["isolate-builder", "1", f"for={ME}"])
+        return files.read_bytes(proc / str(pid) / "cmdline")
+
+    host.process(ME, ppid=1, sid=1)
+    monkeypatch.setattr("pytest_isolate.cgroups.delegation._words", words)
+
+    assert delegation._find_strangers([64, 65]) == [65]

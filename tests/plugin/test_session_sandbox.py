@@ -186,8 +186,8 @@ SLEEPER = f"""
 
     def test_sleeps():
         subprocess.Popen(["setsid", "sleep", "{NUMBER}"])
-        open("begun", "w").close()
         try:
+            open("begun", "w").close()  # from now on it may be interrupted
             time.sleep(100)
         finally:
             open("cleaned", "w").close()

@@ -6,9 +6,9 @@ See cgroups(7), proc_pid_cgroup(5) and proc_pid_mountinfo(5).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_isolate.linux import files, mountinfo
 from pytest_isolate.linux.mountinfo import Mount
@@ -27,8 +27,7 @@ class Version(IntEnum):
     V2 = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hierarchy:
+class Hierarchy(NamedTuple):
     """One mounted hierarchy. ``own`` is this process's group there, None where it lies outside of what is mounted."""
 
     version: Version

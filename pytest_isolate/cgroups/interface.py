@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pytest_isolate.plan.plan import CgroupDir
 from pytest_isolate.spec.errors import UnsupportedError
 from pytest_isolate.spec.spec import Limits
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class Figures(NamedTuple):
     """Figures of one test's groups; ``None`` where the kernel gives none."""
 
     cpu_seconds: float | None = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_isolate.cgroups import cgroupfs
 from pytest_isolate.cgroups.hierarchies import Version
@@ -26,8 +26,7 @@ def to_nobody(directories: tuple[str, ...]) -> None:
     del directories
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tenant:
+class Tenant(NamedTuple):
     """Whose groups they are."""
 
     session: str  #: name of the session's group

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_isolate.linux import files
 from pytest_isolate.linux.procfs import PROC
@@ -15,8 +15,7 @@ _LISTENING = "0A"  # TCP_LISTEN of include/net/tcp_states.h
 _TABLES = ("tcp", "tcp6")
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(NamedTuple):
     """A socket that listens."""
 
     inode: int

@@ -8,7 +8,8 @@ from __future__ import annotations
 import resource
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from pytest_isolate.linux.flags import Clone
 from pytest_isolate.linux.procfs import own_memory
@@ -21,12 +22,11 @@ _NOTHING = "nothing"
 _NAMES = {Clone.NEWUSER: "user", Clone.NEWNET: "network", Clone.NEWUTS: "uts", Clone.NEWIPC: "ipc"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Degraded:
+class Degraded(NamedTuple):
     """How a Spec is run that the host can't enforce as a whole; by default, as asked."""
 
     keys: tuple[tuple[str, str], ...] = ()  #: of the contract, not in force: the reason, and what stands in
-    stand_ins: Mapping[str, str] = field(default_factory=dict)  #: of those keys: what stands in, if anything does
+    stand_ins: Mapping[str, str] = MappingProxyType({})  #: of those keys: what stands in, if anything does
     cores: tuple[int, ...] = ()  #: for sched_setaffinity(2)
     data: int | None = None  #: bytes that each process may allocate on top of what it inherits
     writable: tuple[str, ...] | None = None  #: the only trees that may be written, by landlock(7)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pytest_isolate.linux.flags import Clone
 from pytest_isolate.plan.host_tree import HostTree
@@ -29,8 +28,7 @@ NAMES: dict[Clone, Feature] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lack:
+class Lack(NamedTuple):
     """Something that was tried and does not work here."""
 
     what: Feature
@@ -45,21 +43,20 @@ class Lack:
         return SetupError(self.step, self.target, self.errno).reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class Host(NamedTuple):
     """Facts that do not change while a session runs."""
 
     uid: int
     gid: int
     real_root: bool  #: mounts of this namespace are ours to handle, and all ids can be mapped
     namespaces: Clone  #: those that can be made
+    tree: HostTree
     uid_map: str = ""  #: ids that are known here, as in /proc/self/uid_map
     gid_map: str = ""
     overlay: bool = True  #: writable layers work
     scratch: str = ""  #: directory on disk for the layers; "" if a tmpfs can hold them
     fresh_proc: bool = True  #: a new /proc can be mounted
     fresh_sys: bool = True  #: a new /sys can be mounted
-    tree: HostTree
     hosts: HostsFile | None = None  #: /etc/hosts, if it can be copied
     lacks: tuple[Lack, ...] = ()
 

@@ -10,8 +10,8 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 from pytest_isolate.linux import files, mountinfo, unix_table
 from pytest_isolate.linux.calls import calls
@@ -35,8 +35,7 @@ OWN_NETWORK = f"{SESSION}/own-network"
 _NOT_SHOWN = (*KERNEL, SESSION)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One directory, regular file or symbolic link.
 
     ``access`` are the permission bits (4 read, 2 write, 1 enter) that this user has in effect, by whichever way: where
@@ -57,8 +56,7 @@ class Entry:
         return self.mode & ~0o700 | (self.access if access is None else access) << 6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostTree:
+class HostTree(NamedTuple):
     """The mounted file systems, and the directories that need attention one by one."""
 
     mounts: tuple[Mount, ...]  #: visible ones, parents first, without those under /proc, /sys, /dev
@@ -67,17 +65,17 @@ class HostTree:
     traps: tuple[Entry, ...] = ()  #: directories that this user may write, below one whose owner the sandbox cannot map
     important: tuple[str, ...] = ()  #: where tests will write: the project, home, temporary folder
     proc: frozenset[str] = frozenset()  #: entries in /proc that are the machine's, not a process's
-    refused: Mapping[str, int] = field(default_factory=dict)  #: trees that no overlay could be mounted on: errno
+    refused: Mapping[str, int] = MappingProxyType({})  #: trees that no overlay could be mounted on: errno
     shared_memory: int | None = None  #: mode of /dev/shm; None: no layer can be had over it
     #: in a session sandbox, whose overlays take no further ones on a file system that is one itself: where each of them
     #: is mounted, and the directory of :data:`SESSION` that has its upper and lower directory
-    session_layers: Mapping[str, str] = field(default_factory=dict)
+    session_layers: Mapping[str, str] = MappingProxyType({})
     #: in a session sandbox, of servers of its fixtures: path of each Unix socket, and the inode that tells it from one
     #: that was there before
     sockets: frozenset[tuple[str, int]] = frozenset()
     bound_through: tuple[str, ...] = ()  #: in a session sandbox: what is mounted there, and no layer of its own
     queues: bool = False  #: there is a /dev/mqueue, mounted or not
-    left_out: Mapping[str, int] = field(default_factory=dict)  #: trees that could not even be shown read-only: errno
+    left_out: Mapping[str, int] = MappingProxyType({})  #: trees that could not even be shown read-only: errno
     #: of ``skeleton``: directories that fixtures are likely to write to, with what was in them
     pieces: tuple[tuple[str, Listing], ...] = ()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pytest_isolate.linux import overlayfs
 from pytest_isolate.linux.flags import MountFlag
@@ -51,7 +51,7 @@ def mount_image(image: ImageRoot, hostname: str = "") -> tuple[list[Op], Writabl
     ops = [do.mkdir(_POINTS)]
     for entry in image.points:
         lines = own_name.lines_for(hostname, entry.target) if hostname and entry.path == image.hosts else ""
-        ops += _make_point(replace(entry, target=entry.target + lines))
+        ops += _make_point(entry._replace(target=entry.target + lines))
     ops += [do.symlink(OLD + path, f"{SCRATCH}/l{number}") for number, path in enumerate(image.layers)]
     ops.append(do.mkdir(f"{SCRATCH}/u0", image.mode))
     ops += _give_owner(f"{SCRATCH}/u0", image.owner, image.mode)

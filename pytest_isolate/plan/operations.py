@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from pytest_isolate.linux.flags import Clone, MountFlag
 
@@ -46,8 +46,7 @@ class Step(IntEnum):
     FREEZE = 19
 
 
-@dataclass(frozen=True, slots=True)
-class Op:
+class Op(NamedTuple):
     """One operation; what it has of the fields depends on the step."""
 
     step: Step

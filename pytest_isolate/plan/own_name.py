@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Container
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pytest_isolate.linux import files
 from pytest_isolate.linux.calls import calls
@@ -20,8 +20,7 @@ FOLDER, FILE = "/etc", "/etc/hosts"
 Stamp = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostsFile:
+class HostsFile(NamedTuple):
     """The host's own."""
 
     entry: Entry  #: the file that /etc/hosts leads to
@@ -60,8 +59,7 @@ def lines_for(name: str, text: str) -> str:
     return f"{'' if text.endswith(chr(10)) else chr(10)}127.0.0.1\t{name}\n::1\t{name}\n"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnName:
+class OwnName(NamedTuple):
     """The sandbox's file, for the view of the host's tree."""
 
     source: str  #: the host's file

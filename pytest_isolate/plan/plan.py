@@ -8,15 +8,14 @@ are those of :mod:`pytest_isolate.plan.operations`; the wire form is in :func:`P
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from pytest_isolate.linux.flags import Clone
 from pytest_isolate.plan.operations import Op, encode_text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CgroupDir:
+class CgroupDir(NamedTuple):
     """One directory to make per sandbox, in one hierarchy.
 
     ``parent`` is the worker's group, an absolute path; the builder makes ``parent/NAME`` and writes ``files`` in order.
@@ -30,8 +29,7 @@ class CgroupDir:
     shared: bool = False  #: ``parent`` itself is entered, a group that many sandboxes are in and that is there already
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WritableLayer:
+class WritableLayer(NamedTuple):
     """A writable layer, for the list of changed files: ``upper`` within ``/s``, what it covers, and where it appears.
 
     ``seen`` is the path inside the sandbox and, since the host's tree keeps its paths, of the lower directory too.
@@ -45,10 +43,7 @@ class WritableLayer:
     skeleton: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)  # without slots, for cached_property
-class Plan:
-    """What to build for one Spec on one host, and how the test's process enters it."""
-
+class _PlanFields(NamedTuple):
     namespaces: Clone  #: namespaces that PID 1 is cloned into
     uid_map: str = ""  #: content for /proc/PID/uid_map, "" when no user namespace is made
     gid_map: str = ""
@@ -69,6 +64,10 @@ class Plan:
     #: namespace to be connected as its standard input, and writes to standard output once it has done so
     uplink: tuple[tuple[str, ...], ...] = ()
     libraries: tuple[str, ...] = ()  #: directories inside that have the host's shared objects, if the root is an image
+
+
+class Plan(_PlanFields):
+    """What to build for one Spec on one host, and how the test's process enters it."""
 
     def joins(self, namespace: Clone) -> bool:
         """Whether the test's process joins it. (``&`` of two enum members is ten times slower)."""

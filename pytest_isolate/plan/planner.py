@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_isolate.linux import overlayfs
@@ -82,14 +81,12 @@ def _with_namespaces(plan: Plan, host: Host, joined: Clone, *, nested: bool) -> 
     """
     late = host.namespaces & OPTIONAL
     if host.real_root:
-        return replace(
-            plan,
+        return plan._replace(
             namespaces=joined & ~_OWNED_INSIDE,
             # the test may not join a time namespace that belongs to the host's user namespace
             unshare_late=late | (Clone.NEWNS if nested else Clone(0)),
         )
-    return replace(
-        plan,
+    return plan._replace(
         namespaces=joined | (late & Clone.NEWTIME),
         join_late=late & Clone.NEWTIME,
         unshare_late=late & Clone.NEWCGROUP,

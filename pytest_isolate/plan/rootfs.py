@@ -35,7 +35,7 @@ SCRATCH = "/s"
 _SAFE = MountFlag.NOSUID | MountFlag.NODEV
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class View:
     """The operations so far, and the layers that they make."""
 

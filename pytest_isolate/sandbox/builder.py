@@ -8,7 +8,7 @@ import os
 import re
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pytest_isolate.linux import native, procfs, waiting
 from pytest_isolate.linux.calls import calls
@@ -54,8 +54,7 @@ _DOING = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sandbox:
+class Sandbox(NamedTuple):
     """One sandbox that stands ready. The descriptors are the receiver's to close."""
 
     number: int  #: its cgroup and scratch directories are called ``tNUMBER``

@@ -8,8 +8,7 @@ import os
 import signal
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_isolate.linux import native, waiting
 from pytest_isolate.linux.atfork import FORK_BY_HELPER
@@ -58,8 +57,7 @@ _FORK_SECONDS = 60.0
 _LONGEST = 1e9  # seconds: fits into the nanoseconds of an int64_t
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """What a process needs to enter one sandbox: descriptors of this process, and where it goes on."""
 
     init_pidfd: Fd  #: PID 1 of the sandbox
@@ -72,8 +70,7 @@ class Entry:
     landlock: tuple[str, ...] | None = None  #: the only trees that may be written; None: no Landlock
 
 
-@dataclass(slots=True)  # not frozen: the child makes one, too, and each page that it looks at is copied
-class Forked:
+class Forked(NamedTuple):
     """What came of a fork. Times are by the monotonic clock."""
 
     pid: int  #: 0 in the child

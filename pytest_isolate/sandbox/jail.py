@@ -12,7 +12,6 @@ import os
 import resource
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from typing import Any
 
 from pytest_isolate.cgroups.session_names import session_name
@@ -101,7 +100,7 @@ class Jail:
         with ExitStack() as stack:
             if plan.scratch:
                 place = scratch_dir.directory(plan.scratch, f"{session_name()}.build{os.getpid()}")
-                plan = replace(plan, scratch=stack.enter_context(place))
+                plan = plan._replace(scratch=stack.enter_context(place))
             sandbox = self._builder.get(self._builder.add(plan))
             stack.callback(self._builder.done, sandbox)
             forker = Forker()
@@ -217,4 +216,4 @@ def _plan(host: Host, root: str) -> Plan:
     )
     if not host.real_root:
         return plan
-    return replace(plan, namespaces=ESSENTIAL & ~Clone.NEWUSER, ops=(*ops, do.unshare(Clone.NEWUSER)))
+    return plan._replace(namespaces=ESSENTIAL & ~Clone.NEWUSER, ops=(*ops, do.unshare(Clone.NEWUSER)))

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from pytest_isolate.spec.sizes import size_text
 from pytest_isolate.spec.spec import Spec
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One file or directory that the run added, modified or deleted; a deleted directory stands for all below it."""
 
     kind: Literal["A", "M", "D"]
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Leak:
+class Leak(NamedTuple):
     """Something that the run left behind."""
 
     kind: str  #: one of :data:`pytest_isolate.spec.lists.LEAK_KINDS`
@@ -83,7 +81,7 @@ class Outcome:
     kept: str = ""  #: the command that shows its writable layer, or why that is not kept; "" if nobody asks
     lost: tuple[str, ...] = ()  #: what should have been kept and could not be, as "PATH: REASON"
     leaks: tuple[Leak, ...] = ()  #: what it left behind, but for what may stay; nobody looks with leaks="off"
-    degraded: tuple[tuple[str, str], ...] = field(default=())  #: keys not in force, each with the reason
+    degraded: tuple[tuple[str, str], ...] = ()  #: keys not in force, each with the reason
 
     @property
     def value(self) -> object:

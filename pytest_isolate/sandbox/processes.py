@@ -36,7 +36,7 @@ class Groups(Protocol):
         """Pids in the group."""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Processes:
     """The child is a process of this one, until it is reaped."""
 

@@ -8,6 +8,7 @@ import select
 import signal
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pytest_isolate.cgroups.interface import Figures
 from pytest_isolate.linux import waiting
@@ -27,8 +28,7 @@ _POLL_MOST = 1e9  # milliseconds, not quite the largest number that poll(2) take
 _STACKS_BYTES = 1 << 20  # of a dump that is kept
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class Ended(NamedTuple):
     """What a run came to."""
 
     wall_seconds: float
@@ -47,7 +47,7 @@ class Ended:
     left: tuple[Leak, ...]  #: what the child saw of what it left behind, if it looked
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Watcher:
     """Watches one child at work: alone by :meth:`wait`, beside others by :func:`wait_for_one` and :meth:`step`."""
 

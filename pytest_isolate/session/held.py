@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_isolate.linux import procfs
 from pytest_isolate.sandbox.builder import Builder, Sandbox
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from pytest_isolate.spec.spec import Spec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class Held(NamedTuple):
     """A sandbox in use."""
 
     spec: Spec

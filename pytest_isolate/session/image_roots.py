@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_isolate.plan.host import Host
@@ -15,13 +14,13 @@ if TYPE_CHECKING:
     from pytest_isolate.plan.image_root import ImageRoot
 
 
-@dataclass(slots=True)
 class ImageRoots:
     """Those of one keeper."""
 
-    folder: str  #: that has the images
-    places: tuple[str, ...]  #: directories that tests will write to
-    _found: dict[tuple[str, tuple[str, ...]], ImageRoot | SetupError] = field(default_factory=dict, init=False)
+    def __init__(self, folder: str, places: tuple[str, ...]) -> None:
+        """:param folder: that has the images. :param places: directories that tests will write to."""
+        self.folder, self.places = folder, places
+        self._found: dict[tuple[str, tuple[str, ...]], ImageRoot | SetupError] = {}
 
     def root(self, spec: Spec, builder: Builder, host: Host) -> ImageRoot | None:
         """The image of ``spec``; None if it has none, or there are no sandboxes here.

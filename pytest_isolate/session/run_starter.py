@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_isolate.linux.calls import calls
 from pytest_isolate.linux.flags import Clone
@@ -46,8 +45,7 @@ class Slot:
         calls.close(self.stacks)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class Start(NamedTuple):
     """A run that is prepared: all is there but the child."""
 
     slot: Slot
@@ -69,8 +67,7 @@ class Start:
         self.channel.close()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStarter:
+class RunStarter(NamedTuple):
     """Starts runs in sandboxes that are held."""
 
     sandboxes: Sandboxes
@@ -79,7 +76,7 @@ class RunStarter:
     handlers: Handlers
     stall_timeout: float  #: seconds that a run may wait for locks which nobody can release; 0: for ever
     output: int  #: see :class:`~pytest_isolate.sandbox.forker.Forker`
-    slots: list[Slot] = field(default_factory=list)  #: all that there are
+    slots: list[Slot]  #: all that there are
 
     def new_slot(self) -> Slot:
         """One more; the receiver's to close."""
@@ -182,7 +179,7 @@ class RunStarter:
             stacks = [slot.stacks for slot in self.slots if slot is not start.slot]
             held, channel = start.held, start.channel
             close = (*self._secrets(start.doors), *stacks, *secrets, *beside, channel.reader, channel.control)
-            entry = replace(self.entry(held, cwd), close=close, landlock=held.as_run.writable)
+            entry = self.entry(held, cwd)._replace(close=close, landlock=held.as_run.writable)
             start.slot.forker.prepare(held.plan, entry, channel.control)
         now = calls.monotonic() if others else 0.0
         looks = [look - now for other in others if (look := other.next_look()) is not None]

@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_isolate.cgroups import discovery
 from pytest_isolate.linux import device_nodes, files, native
@@ -39,8 +38,7 @@ _AS_ASKED = Degraded()
 _DEPTH = 2  # sandboxes ready: one that is handed out while a test runs, and one more
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedSpec:
+class PlannedSpec(NamedTuple):
     """A Plan, made once for a Spec, and its number with the builder that builds by it."""
 
     plan: Plan
@@ -86,7 +84,7 @@ class Sandboxes:
         self.host = probe(self.builders.own.attempt, important=self._places)
         if self.host.scratch:
             mine = undo.enter_context(scratch_dir.directory(self.host.scratch, f"{session}.{worker}"))
-            self.host = replace(self.host, scratch=mine)
+            self.host = self.host._replace(scratch=mine)
         self.builders.clean_up_after(self.tree.cleanup, [self.host.scratch] if self.host.scratch else [])
 
     def describe(self) -> str:
@@ -131,7 +129,7 @@ class Sandboxes:
         if bridges is None:
             return held
         try:
-            return replace(held, place=bridges.join(sandbox, spec.bridge or "", spec.hostname), bridges=bridges)
+            return held._replace(place=bridges.join(sandbox, spec.bridge or "", spec.hostname), bridges=bridges)
         except BaseException:
             self.release(held)
             raise
@@ -265,7 +263,7 @@ class Sandboxes:
         fresh = self.builders.replace(dead)
         for spec, planned in self._planned.items():
             if self.builders.of(spec) is fresh:
-                self._planned[spec] = replace(planned, number=fresh.add(planned.plan))
+                self._planned[spec] = planned._replace(number=fresh.add(planned.plan))
 
     def _host_has_changed(self, spec: Spec) -> bool:
         """Look at the host anew, and forget the Plans if it is not what it was.
@@ -275,7 +273,7 @@ class Sandboxes:
         the host's, which would be skipped, or run without a sandbox.
         """
         try:
-            fresh = replace(probe(self.builders.own.attempt, important=self._places), scratch=self.host.scratch)
+            fresh = probe(self.builders.own.attempt, important=self._places)._replace(scratch=self.host.scratch)
         except SetupError:  # the builder has died meanwhile, and so has told nothing about the host
             self._replace(self.builders.own)
             return True

@@ -167,7 +167,7 @@ class SessionSandbox:
         if host.scratch:
             mine = scratch_dir.make(host.scratch, f"{session_names.session_name()}.{_WORKER}")
             undo.callback(remove_tree, mine, ignore_errors=True)
-            host = replace(host, scratch=str(mine))
+            host = host._replace(scratch=str(mine))
         self._builder.clean_up_after(self._tree.cleanup, [host.scratch] if host.scratch else [])
         return host
 

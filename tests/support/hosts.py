@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pytest_isolate.plan.host import ESSENTIAL, OPTIONAL, USUAL, Host
 from pytest_isolate.plan.host_tree import Entry, HostTree
 
@@ -18,4 +16,4 @@ HOST = Host(
         mounts=(), points={}, skeleton=(Entry(path="/", kind="directory"), Entry(path="/usr", kind="directory"))
     ),
 )
-ROOT = replace(HOST, uid=0, gid=0, real_root=True)
+ROOT = HOST._replace(uid=0, gid=0, real_root=True)

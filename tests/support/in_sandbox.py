@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from subprocess import PIPE, STDOUT, run
 from typing import Any
@@ -98,7 +98,7 @@ def _build(job: Job, builder: Builder) -> tuple[Host, Plan, Sandbox | None]:
     """A sandbox, as the keeper builds it, and for whom; None: the host has none."""
     host = probe(attempting(builder, job.layout), important=job.important)
     if job.scratch:
-        host = replace(host, scratch=job.scratch)
+        host = host._replace(scratch=job.scratch)
     while True:
         plan = plan_for(Spec.of(**job.keys), host)
         if not host.sandbox:

@@ -11,7 +11,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from pytest_isolate.images.root import host_python, libc
 from pytest_isolate.images.root.merged_tree import Found, Merged
@@ -218,7 +218,7 @@ class _Layout:
         if found is not None:
             mode = stat.S_IMODE(found.status.st_mode)
             owner = (found.status.st_uid, found.status.st_gid) if self.real_root else _CREATOR
-            self.points[inside] = replace(self.points[inside], mode=mode, owner=owner)
+            self.points[inside] = self.points[inside]._replace(mode=mode, owner=owner)
         return inside
 
     def _is_covered(self, path: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from warnings import WarningMessage
 
@@ -20,17 +19,17 @@ if TYPE_CHECKING:
     from pytest_isolate.sandbox.outcome import Outcome
 
 
-@dataclass(kw_only=True)
 class Received:
     """What came out of a sandbox, in order."""
 
-    reports: list[pytest.TestReport] = field(default_factory=list)
-    #: those of attempts before the last one, if a plugin has tried the test again
-    earlier: list[list[pytest.TestReport]] = field(default_factory=list)
-    warnings: list[WarningMessage] = field(default_factory=list)
-    stops: list[tuple[str, str | bool]] = field(default_factory=list)
-    interrupt: BaseException | None = None
-    broken: str = ""  #: what a plugin's hook raised, or which messages could not be read
+    def __init__(self) -> None:
+        self.reports: list[pytest.TestReport] = []
+        #: those of attempts before the last one, if a plugin has tried the test again
+        self.earlier: list[list[pytest.TestReport]] = []
+        self.warnings: list[WarningMessage] = []
+        self.stops: list[tuple[str, str | bool]] = []
+        self.interrupt: BaseException | None = None
+        self.broken = ""  #: what a plugin's hook raised, or which messages could not be read
 
     def last(self, when: Phase) -> pytest.TestReport | None:
         """The report of a phase; sub-tests report ``call`` too, before the test itself does."""

@@ -6,8 +6,7 @@ Reads only what travels with reports (``user_properties``), so an xdist controll
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 ABSENT = "–"
 #: Of the usage table, unless somebody has chosen a number.
@@ -18,8 +17,7 @@ _PREFIX = "isolate_"
 _NAMED = 2  # leaks of a test
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """Figures of one test; None where the kernel gave none."""
 
     test: str

@@ -10,9 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import pytest
 from _pytest.runner import runtestprotocol  # no public way runs the three phases of an item; the same in 8.0, 9.0, 9.2
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
     from pytest_isolate.sandbox.channel import Line
 
 
-@dataclass(kw_only=True, slots=True)
-class ChildProtocol:
+class ChildProtocol(NamedTuple):
     """What the child is to do for one test; :func:`prepare` makes it before the fork."""
 
     session: pytest.Session

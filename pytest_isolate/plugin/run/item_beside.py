@@ -144,8 +144,7 @@ class ItemBeside(IsolatedItem):
     ) -> ChildProtocol:
         child = super()._prepare_child(failure, attempts_before, thread_logs)
         chain = self._item.listchain()  # of the test whose turn it is there may be more
-        child.stack = {node: entry for node, entry in child.stack.items() if node in chain}
-        return child
+        return child._replace(stack={node: entry for node, entry in child.stack.items() if node in chain})
 
     def receive(self, outcome: Outcome, thread_log: str) -> Received:
         own_output.show(self._live)

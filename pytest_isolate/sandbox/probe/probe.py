@@ -11,7 +11,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from pytest_isolate.cgroups.session_names import session_name
 from pytest_isolate.linux import files, overlayfs
@@ -56,11 +56,10 @@ def _layer_ops(host: Host) -> tuple[Op, ...]:
     )
 
 
-@dataclass(slots=True)
-class _Probe:
+class _Probe(NamedTuple):
     attempt: Attempt
     host: Host
-    lacks: list[Lack] = field(default_factory=list)
+    lacks: list[Lack]
 
     def works(self, what: Feature, plan: Plan) -> bool:
         """Try ``plan``; write down what is lacking if it fails."""
@@ -114,7 +113,7 @@ def _apart(attempt: Attempt) -> Attempt:
             return attempt(plan)
         try:
             with scratch_dir.directory(plan.scratch, f"{session_name()}.look") as own:
-                return attempt(replace(plan, scratch=own))
+                return attempt(plan._replace(scratch=own))
         except OSError as error:
             return SetupError.of("make the scratch directory", error)
 
@@ -131,10 +130,10 @@ def renewed(host: Host, *, important: Iterable[str] = ()) -> Host | None:
         hosts = own_name.look()
     if tree.is_stale():
         fresh = host_tree.look(important=[tempfile.gettempdir(), *important], rootless=not host.real_root)
-        tree = replace(fresh, refused=tree.refused, left_out={**tree.left_out, **fresh.left_out})
+        tree = fresh._replace(refused=tree.refused, left_out={**tree.left_out, **fresh.left_out})
     if hosts is host.hosts and tree is host.tree:
         return None
-    return replace(host, hosts=hosts, tree=tree)
+    return host._replace(hosts=hosts, tree=tree)
 
 
 def without_removed(host: Host, error: SetupError) -> Host | None:
@@ -145,7 +144,7 @@ def without_removed(host: Host, error: SetupError) -> Host | None:
     path, tree = error.target.removeprefix(NEW), host.tree
     if error.errno != errno.ENOENT or path in tree.left_out or not tree.shows(path) or files.exists(path):
         return None
-    return replace(host, tree=replace(tree, left_out={**tree.left_out, path: error.errno}))
+    return host._replace(tree=tree._replace(left_out={**tree.left_out, path: error.errno}))
 
 
 def _look_and_try(
@@ -185,22 +184,21 @@ def _plan_everything(host: Host) -> Plan:
     plan = plan_for(Spec(), host)
     optional = host.namespaces & OPTIONAL
     last = (do.unshare(optional),) if optional else ()
-    return replace(plan, ops=(plan.ops[0], *_layer_ops(host), *plan.ops[1:], *last))
+    return plan._replace(ops=(plan.ops[0], *_layer_ops(host), *plan.ops[1:], *last))
 
 
 def _try_step_by_step(attempt: Attempt, hoped: Host, scratch: list[str]) -> Host:
-    probe = _Probe(attempt, hoped)
+    probe = _Probe(attempt, hoped, [])
     namespaces = _try_namespaces(probe)
-    host = replace(hoped, namespaces=namespaces)
+    host = hoped._replace(namespaces=namespaces)
     if namespaces & ESSENTIAL != ESSENTIAL or not probe.works("mounts", probe.plan(_STAGE)):
-        return replace(host, overlay=False, fresh_proc=False, fresh_sys=False, lacks=tuple(probe.lacks))
+        return host._replace(overlay=False, fresh_proc=False, fresh_sys=False, lacks=tuple(probe.lacks))
     directory = _find_scratch(probe, scratch)
     if directory is None:
-        return replace(host, overlay=False, lacks=tuple(probe.lacks))
+        return host._replace(overlay=False, lacks=tuple(probe.lacks))
     proc = do.mount("proc", NEW, "proc", MountFlag.NOSUID)
     sys = do.mount("sysfs", NEW, "sysfs", MountFlag.NOSUID | MountFlag.RDONLY)
-    host = replace(
-        host,
+    host = host._replace(
         scratch=directory,
         fresh_proc=probe.works("fresh_proc", probe.plan(_STAGE, proc)),
         fresh_sys=attempt(probe.plan(_STAGE, sys, namespaces=ESSENTIAL | (namespaces & Clone.NEWNET))) is None,
@@ -208,15 +206,15 @@ def _try_step_by_step(attempt: Attempt, hoped: Host, scratch: list[str]) -> Host
     host, error = _try_trees(attempt, host)
     if error:
         probe.lacks.append(_make_lack("overlay", error))
-        host = replace(host, overlay=False)
-    return replace(host, lacks=(*probe.lacks, *host.lacks))
+        host = host._replace(overlay=False)
+    return host._replace(lacks=(*probe.lacks, *host.lacks))
 
 
 def _try_without_sandbox(attempt: Attempt, host: Host) -> Host:
     """The same with only the namespaces that need no mounts, for users who choose to run tests degraded."""
     rest = host
     for left_out in (Clone(0), Clone.NEWNET, host.namespaces):
-        rest = replace(host, namespaces=host.namespaces & ~left_out)
+        rest = host._replace(namespaces=host.namespaces & ~left_out)
         if attempt(plan_for(Spec(), rest)) is None:
             break
     return rest
@@ -231,10 +229,10 @@ def _try_namespaces(probe: _Probe) -> Clone:
         return Clone(0)
     found = Clone.NEWUSER
     for flag, name in NAMES.items():
-        if flag != Clone.NEWUSER and probe.works(name, replace(user, namespaces=Clone.NEWUSER | flag)):
+        if flag != Clone.NEWUSER and probe.works(name, user._replace(namespaces=Clone.NEWUSER | flag)):
             found |= flag
     for flag in (Clone.NEWCGROUP, Clone.NEWTIME):
-        if probe.attempt(replace(user, namespaces=Clone.NEWUSER | flag)) is None:
+        if probe.attempt(user._replace(namespaces=Clone.NEWUSER | flag)) is None:
             found |= flag
     if host.real_root and not probe.works("mountns", Plan(namespaces=Clone.NEWPID | Clone.NEWNS | Clone.NEWIPC)):
         found &= ~Clone.NEWNS
@@ -274,12 +272,12 @@ def _try_trees(attempt: Attempt, host: Host) -> tuple[Host, SetupError | None]:
             return host, error
         shown = {layer.seen for layer in plan.layers} - {"/"}
         if path in shown and error.errno not in (errno.ENOMEM, errno.ENOSPC):
-            facts = replace(facts, refused={**facts.refused, path: error.errno})
+            facts = facts._replace(refused={**facts.refused, path: error.errno})
         elif path in facts.refused or any(mount.point == path for mount in facts.mounts):
-            facts = replace(facts, left_out={**facts.left_out, path: error.errno})
+            facts = facts._replace(left_out={**facts.left_out, path: error.errno})
         else:
             return host, error
-        host = replace(host, tree=facts, lacks=(*host.lacks, _make_lack("tree", error)))
+        host = host._replace(tree=facts, lacks=(*host.lacks, _make_lack("tree", error)))
     return host, error
 
 

@@ -9,15 +9,14 @@ ever sees these addresses, so those of two sessions may be the same.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 NETWORKS = 128  #: in one session
 _NODES = 65533  #: in one network, without the lowest and the highest address
 PREFIX, PREFIX6 = 16, 64
 
 
-@dataclass(frozen=True, slots=True)
-class NodeAddress:
+class NodeAddress(NamedTuple):
     """One end of a virtual cable, in the sandbox."""
 
     ip: str

@@ -11,8 +11,7 @@ import contextlib
 import errno
 import json
 import os
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_isolate.linux import native
 from pytest_isolate.linux.calls import calls
@@ -40,8 +39,7 @@ _SHAPING = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a sandbox is connected."""
 
     network: str
@@ -97,9 +95,9 @@ class Bridges:
         self._given[index] += 1
         address = addresses.address(index, self._given[index] - 1)
         lengths = addresses.PREFIX, addresses.PREFIX6
-        answer = self._ask("attach", sandbox.init_pidfd, network=network, lengths=lengths, address=asdict(address))
+        answer = self._ask("attach", sandbox.init_pidfd, network=network, lengths=lengths, address=address._asdict())
         if not answer["ip6"]:
-            address = replace(address, ip6="")
+            address = address._replace(ip6="")
         place = Place(network, address, str(answer["port"]), name)
         self._members[place.port] = place, sandbox
         try:

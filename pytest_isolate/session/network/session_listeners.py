@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import NamedTuple
@@ -35,15 +34,14 @@ class LoopbackAddress(NamedTuple):
         return socket.AF_INET6 if ":" in self.host else socket.AF_INET
 
 
-@dataclass(slots=True)
 class Lookup:
     """Finds a session's listeners, again and again; who owns one is asked once, as that does not change."""
 
-    first: int  #: pid of the session's first process
-    name: str  #: value of :data:`COOKIE`
-    proc: Path = Path("/proc")
-    #: inode of each listener that there is: where it can be reached if it is the session's, else nothing
-    _known: dict[int, tuple[LoopbackAddress, ...]] = field(default_factory=dict)
+    def __init__(self, first: int, name: str, proc: Path = Path("/proc")) -> None:
+        """:param first: pid of the session's first process. :param name: value of :data:`COOKIE`."""
+        self.first, self.name, self.proc = first, name, proc
+        #: inode of each listener that there is: where it can be reached if it is the session's, else nothing
+        self._known: dict[int, tuple[LoopbackAddress, ...]] = {}
 
     def listeners(self) -> tuple[LoopbackAddress, ...]:
         """Addresses of the session's servers, sorted.

@@ -56,7 +56,7 @@ def test_without_a_way_out_there_is_a_network_of_its_own_as_ever() -> None:
 
 
 def test_the_host_s_own_network_is_never_connected() -> None:
-    plan = plan_for(NAT, replace(HOST, namespaces=HOST.namespaces & ~Clone.NEWNET), uplink=UPLINK)
+    plan = plan_for(NAT, HOST._replace(namespaces=HOST.namespaces & ~Clone.NEWNET), uplink=UPLINK)
     assert plan.uplink == ()
     assert not [op for op in plan.ops if "resolv.conf" in op.target]
 
@@ -64,7 +64,7 @@ def test_the_host_s_own_network_is_never_connected() -> None:
 def test_a_plan_s_programs_are_encoded_after_all_else() -> None:
     plan = plan_for(Spec(), HOST)
     assert plan.encode().endswith(b"\0\0\0\0")
-    assert replace(plan, uplink=(("/p", "x"),)).encode() == (
+    assert plan._replace(uplink=(("/p", "x"),)).encode() == (
         plan.encode()[:-4] + b"\1\0\0\0\2\0\0\0" + b"\2\0\0\0/p\0" + b"\1\0\0\0x\0"
     )
 

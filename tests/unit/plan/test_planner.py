@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from pytest_isolate.linux.flags import Clone
@@ -46,7 +44,7 @@ def procs(plan: Plan) -> list[str]:
 
 
 def test_a_nested_test_of_root_has_mounts_of_its_own_and_a_second_proc_that_shared_memory_covers() -> None:
-    root = replace(ROOT, tree=replace(ROOT.tree, proc=frozenset(["sys"])))
+    root = ROOT._replace(tree=ROOT.tree._replace(proc=frozenset(["sys"])))
     plan, other = plan_for(Spec(nested=True), root), plan_for(Spec(), root)
     assert (plan.unshare_late, other.unshare_late) == (OPTIONAL | Clone.NEWNS, OPTIONAL)
     assert (procs(plan), procs(other)) == (["/new/proc", "/new/dev/shm/proc"], ["/new/proc"])
@@ -86,11 +84,11 @@ def test_what_is_bound_through_comes_last_so_that_nothing_covers_it() -> None:
 
 
 def test_where_no_sandbox_can_be_built_the_plan_has_no_namespaces() -> None:
-    plan = plan_for(Spec(), replace(HOST, namespaces=Clone(0)))
+    plan = plan_for(Spec(), HOST._replace(namespaces=Clone(0)))
     assert (plan.namespaces, plan.join, plan.ops) == (Clone(0), Clone(0), ())
 
 
 def test_a_namespace_that_cannot_be_made_is_left_out() -> None:
-    plan = plan_for(Spec(), replace(HOST, namespaces=HOST.namespaces & ~(Clone.NEWNET | Clone.NEWTIME)))
+    plan = plan_for(Spec(), HOST._replace(namespaces=HOST.namespaces & ~(Clone.NEWNET | Clone.NEWTIME)))
     assert not plan.namespaces & (Clone.NEWNET | Clone.NEWTIME)
     assert Step.LOOPBACK not in steps(plan)

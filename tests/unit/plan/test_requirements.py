@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from pytest_isolate.linux.flags import Clone
@@ -14,7 +12,7 @@ from tests.support.hosts import HOST
 
 
 def lacking(*lacks: Lack, **facts: object) -> Host:
-    return replace(HOST, lacks=lacks, **facts)  # type: ignore[arg-type]
+    return HOST._replace(lacks=lacks, **facts)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -36,6 +34,6 @@ def test_each_lack_is_told_under_the_key_that_it_takes_away(host: Host, spec: Sp
 def test_a_tree_without_overlay_matters_where_tests_write() -> None:
     host = lacking(Lack(what="tree", step="mount overlay", target="/mnt/c"))
     assert unsupported(Spec(), host) == []
-    host = replace(host, tree=replace(host.tree, important=("/mnt/c/project",)))
+    host = host._replace(tree=host.tree._replace(important=("/mnt/c/project",)))
     assert [key for key, _ in unsupported(Spec(), host)] == ["isolate"]
     assert unsupported(Spec.of(writable=["/mnt/c/project"]), host) == []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from pytest_isolate.linux import overlayfs
@@ -26,7 +24,7 @@ def tree(text: bytes, **facts: object) -> HostTree:
         mount.point: Entry(path=mount.point, kind="file" if mount.point in files else "directory", size=100)
         for mount in mounts
     }
-    return replace(HostTree(mounts=mounts, points=points), **facts)  # type: ignore[arg-type]
+    return HostTree(mounts=mounts, points=points)._replace(**facts)  # type: ignore[arg-type]
 
 
 def overlays(view: rootfs.View) -> dict[str, MountFlag]:

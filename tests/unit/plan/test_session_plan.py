@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,7 +22,7 @@ from tests.support.hosts import HOST, ROOT
 
 
 def plan_of(spec: Spec, host: Host) -> Plan:
-    return session_plan(spec, replace(host, tree=replace(host.tree, queues=True)), ())
+    return session_plan(spec, host._replace(tree=host.tree._replace(queues=True)), ())
 
 
 def test_rootless_it_is_the_same_user_in_a_user_namespace() -> None:
@@ -82,7 +81,7 @@ def test_in_a_session_sandbox_a_layer_covers_the_sessions_and_what_that_covers(m
     tree = host_tree.look(important=[], rootless=False)
     points = {point: Entry(path=point, kind="directory") for point in ("/", "/home", "/data")}
 
-    view = rootfs.whole(replace(tree, points=points), "")
+    view = rootfs.whole(tree._replace(points=points), "")
 
     lowers = [op.data.partition(",upperdir")[0] for op in view.ops if op.step is Step.MOUNT]
     assert lowers == [
@@ -159,7 +158,7 @@ def test_layers_are_kept_read_only_for_sandboxes_above(host: Host) -> None:
 def test_sockets_of_fixtures_are_bound_as_a_layer_has_other_inodes(*, rootless: bool) -> None:
     sockets = frozenset({("/tmp/a", 1), ("/home/me/b", 2), ("/dev/log", 3), ("/shared/c", 4), ("/dev/shm/d", 5)})
     mounts = tuple(mountinfo.parse(MOUNTED.strip()))
-    tree = replace(HOST.tree, mounts=mounts, sockets=sockets, shared_memory=0o1777)
+    tree = HOST.tree._replace(mounts=mounts, sockets=sockets, shared_memory=0o1777)
 
     ops = session_sockets.show(tree, rootless=rootless, writable=["/shared"])
 
@@ -169,19 +168,19 @@ def test_sockets_of_fixtures_are_bound_as_a_layer_has_other_inodes(*, rootless: 
         ("/old/tmp/a", "/new/tmp/a"),
     ]
     assert Step.TOUCH not in [op.step for op in ops]
-    without_layer = session_sockets.show(replace(tree, shared_memory=None), rootless=rootless, writable=["/shared"])
+    without_layer = session_sockets.show(tree._replace(shared_memory=None), rootless=rootless, writable=["/shared"])
     assert "/new/dev/shm/d" not in [op.target for op in without_layer]
 
 
 def test_without_root_a_socket_beside_a_mount_needs_a_file_to_be_bound_to() -> None:
-    tree = replace(HOST.tree, mounts=tuple(mountinfo.parse(MOUNTED.strip())), sockets=frozenset({("/a", 1)}))
+    tree = HOST.tree._replace(mounts=tuple(mountinfo.parse(MOUNTED.strip())), sockets=frozenset({("/a", 1)}))
 
     assert [op.target for op in session_sockets.show(tree, rootless=True, writable=[])] == ["/new/a", "/new/a"]
 
 
 def test_where_layers_are_on_disk_sandboxes_above_have_a_part_of_it_and_the_layer_around_it_stays_whole() -> None:
     """A directory below another one cannot be a layer beside it: ELOOP."""
-    plan = plan_of(Spec(), replace(HOST, scratch="/usr/scratch"))
+    plan = plan_of(Spec(), HOST._replace(scratch="/usr/scratch"))
     ops = [(op.step, op.source, op.target) for op in plan.ops if "/.isolate-session" in op.target]
     frozen = ops.index((Step.READONLY, "", "/new/.isolate-session"))
     assert "/old/usr" in [op.source for op in plan_of(Spec(), HOST).ops]

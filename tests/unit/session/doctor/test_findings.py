@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from pytest_isolate.plan.degraded import Degraded
@@ -58,7 +56,7 @@ def test_a_test_that_asks_for_another_network_says_nothing_of_the_plain_one() ->
 
 
 def test_without_a_sandbox_there_is_nothing_that_needs_one_but_limits_hold() -> None:
-    found = findings.examine(Sandboxes(replace(HOST, overlay=False), always=("isolate",)))
+    found = findings.examine(Sandboxes(HOST._replace(overlay=False), always=("isolate",)))
 
     assert states(found) == {
         "sandbox": "weaker",
@@ -72,7 +70,7 @@ def test_without_a_sandbox_there_is_nothing_that_needs_one_but_limits_hold() -> 
 def test_a_tree_that_is_shown_read_only_is_noted() -> None:
     lack = Lack(what="tree", step="mount overlay", target="/mnt/odd")
 
-    overlay = findings.examine(Sandboxes(replace(HOST, lacks=(lack,))))[1]
+    overlay = findings.examine(Sandboxes(HOST._replace(lacks=(lack,))))[1]
 
     assert (overlay.key, overlay.state) == ("overlay", "works")
     assert "/mnt/odd" in overlay.note

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -20,7 +21,7 @@ def wait_here(event: threading.Event) -> None:
 @pytest.fixture
 def start() -> Iterator[Callable[[str], None]]:
     """Starts a thread of that module, which ends with the test."""
-    end = threading.Event()
+    end, before = threading.Event(), calls.frames().keys()
 
     def start_one(module: str) -> None:
         if module == "_thread":
@@ -30,6 +31,8 @@ def start() -> Iterator[Callable[[str], None]]:
 
     yield start_one
     end.set()
+    while calls.frames().keys() - before:  # else a thread of the next test may have the number of this one
+        time.sleep(0.001)
 
 
 @pytest.fixture

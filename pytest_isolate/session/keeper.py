@@ -21,7 +21,7 @@ from pytest_isolate.sandbox import child
 from pytest_isolate.sandbox.channel import Line
 from pytest_isolate.sandbox.forker import Entry
 from pytest_isolate.sandbox.outcome import Outcome
-from pytest_isolate.session import leaks, outcome_builder
+from pytest_isolate.session import leaks, outcome_builder, second_try
 from pytest_isolate.session.held import Held
 from pytest_isolate.session.huge_pages import Heap
 from pytest_isolate.session.immortal_heap import ImmortalHeap
@@ -90,7 +90,7 @@ class Keeper:
             self._immortal = ImmortalHeap(wanted=immortal, lasting=lasting)
             self._host_ports = HostPorts(Lookup(session_names.first_process(session), session), opened)
             undo.callback(self._host_ports.close)
-            self.sandboxes = _twice(
+            self.sandboxes = second_try.if_killed(
                 undo,
                 partial(
                     Sandboxes,
@@ -230,17 +230,3 @@ class Keeper:
         """End the builder and remove all that the session made on the host. A forked child must not, and does not."""
         if calls.getpid() == self._pid:
             self._closing.close()
-
-
-def _twice(undo: contextlib.ExitStack, make: Callable[[contextlib.ExitStack], Sandboxes]) -> Sandboxes:
-    """Somebody may kill the builder while the host is looked at. That costs no test, as later on."""
-    with contextlib.ExitStack() as first:
-        try:
-            made = make(first)
-        except SetupError as error:
-            if error.errno != errno.EPIPE:  # it has not died
-                raise
-        else:
-            undo.push(first.pop_all())
-            return made
-    return make(undo)

@@ -11,6 +11,7 @@ import os
 import signal
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_isolate.cgroups import discovery, session_names
@@ -24,6 +25,7 @@ from pytest_isolate.sandbox import scratch_dir
 from pytest_isolate.sandbox.builder import Builder, Sandbox
 from pytest_isolate.sandbox.forker import Entry, Forker
 from pytest_isolate.sandbox.probe.probe import probe
+from pytest_isolate.session import second_try
 from pytest_isolate.spec.errors import SetupError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -60,19 +62,7 @@ class SessionSandbox:
             raise UnsupportedError("isolate", reason, "Install it on Linux, from a wheel or with a C compiler.")
         self._closing = ExitStack()
         with ExitStack() as undo:
-            self._builder = Builder()
-            undo.callback(self._builder.close)
-            self._tree = discovery.find(
-                session=session_names.session_name(),
-                worker=_WORKER,
-                given=cgroup,
-                announce=lambda groups: self._builder.clean_up_after(groups, []),
-            )
-            undo.callback(self._tree.close)
-            self.host = self._look(undo, places)
-            self._plan = self._make_plan(spec)
-            self._sandbox: Sandbox = self._builder.get(self._builder.add(self._plan))
-            undo.callback(self._give_back)
+            second_try.if_killed(undo, partial(self._build, spec, cgroup, places))
             self._host_ports: HostPorts | None = None
             self._doors: tuple[Door, ...] = ()
             if spec.host_ports and spec.network != "host":
@@ -144,6 +134,21 @@ class SessionSandbox:
     def close(self) -> None:
         """Remove all that it has on the host."""
         self._closing.close()
+
+    def _build(self, spec: Spec, cgroup: str | None, places: tuple[str, ...], undo: ExitStack) -> None:
+        self._builder = Builder()
+        undo.callback(self._builder.close)
+        self._tree = discovery.find(
+            session=session_names.session_name(),
+            worker=_WORKER,
+            given=cgroup,
+            announce=lambda groups: self._builder.clean_up_after(groups, []),
+        )
+        undo.callback(self._tree.close)
+        self.host = self._look(undo, places)
+        self._plan = self._make_plan(spec)
+        self._sandbox: Sandbox = self._builder.get(self._builder.add(self._plan))
+        undo.callback(self._give_back)
 
     def _reach_host_ports(self, spec: Spec, undo: ExitStack) -> None:
         from pytest_isolate.session.network.host_ports import HostPorts  # noqa: PLC0415 - only if it is asked for

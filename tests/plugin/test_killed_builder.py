@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,29 @@ from tests.support.helper_processes import helpers_of
 from tests.support.traces import NOTHING, settled
 
 pytestmark = pytest.mark.needs("sandbox")
+
+
+#: Kills the builder before that call of that method.
+KILLER = """
+import os, select, signal
+from pytest_isolate.sandbox.builder import Builder
+from pytest_isolate.session.sandbox_pool import Sandboxes
+
+owner = Builder if hasattr(Builder, "{method}") else Sandboxes
+real, left = owner.{method}, [{number}]
+
+def killing(self, *arguments):
+    builder = self if owner is Builder else self.builders.own
+    left[0] -= 1
+    if left[0] == 0:
+        ended = os.pidfd_open(builder.pid)
+        os.kill(builder.pid, signal.SIGKILL)
+        select.select([ended], [], [])
+        os.close(ended)
+    return real(self, *arguments)
+
+owner.{method} = killing
+"""
 
 
 def test_a_killed_builder_costs_no_test_and_leaves_nothing(project: Any) -> None:
@@ -62,28 +86,11 @@ def test_a_builder_that_is_killed_while_the_host_is_looked_at_costs_no_test_and_
 ) -> None:
     """It has been told of some control groups by then, and has tried nothing, so it must not count as a lack."""
     project.pytester.makeconftest(
-        f"""
-        import os, select, signal
-        from pytest_isolate.sandbox.builder import Builder
-        from pytest_isolate.session.sandbox_pool import Sandboxes
-
-        owner = Builder if hasattr(Builder, "{method}") else Sandboxes
-        real, left = owner.{method}, [{number}]
-
-        def killing(self, *arguments):
-            builder = self if owner is Builder else self.builders.own
-            left[0] -= 1
-            if left[0] == 0:
-                ended = os.pidfd_open(builder.pid)
-                os.kill(builder.pid, signal.SIGKILL)
-                select.select([ended], [], [])
-                os.close(ended)
-            return real(self, *arguments)
-
-        def pytest_sessionfinish():
-            assert left[0] <= 0 or {number} == 3  # with cgroup v2 there are two
-        owner.{method} = killing
-        """
+        KILLER.format(method=method, number=number)
+        + f"""
+def pytest_sessionfinish():
+    assert left[0] <= 0 or {number} == 3  # with cgroup v2 there are two
+"""
     )
     project.pytester.makepyfile(
         """
@@ -99,6 +106,18 @@ def test_a_builder_that_is_killed_while_the_host_is_looked_at_costs_no_test_and_
     result = project.run("--isolate-unsupported=skip")
 
     result.assert_outcomes(passed=2)
+    assert settled() == NOTHING
+
+
+@pytest.mark.parametrize(("method", "number"), [("clean_up_after", 1), ("attempt", 1), ("get", 2)], ids=str)
+def test_nor_does_it_cost_the_sandbox_of_the_session(project: Any, method: str, number: int) -> None:
+    project.write(killer=KILLER.format(method=method, number=number), test_it="def test_it(): pass")
+    program = [sys.executable, "-m", "pytest", *project.options, "-p", "killer", "--isolate-session"]
+
+    done = subprocess.run(program, cwd=project.path, capture_output=True, text=True, check=False)
+
+    assert "isolate: session in a sandbox" in done.stdout, done
+    assert done.returncode == 0
     assert settled() == NOTHING
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -24,21 +25,25 @@ VICTIMS = ("pytest", "builder", "init", "test", "broker", "worker")
 
 
 def run(number: int, minutes: float, machine: Machine, folder: Path) -> bool:
-    """Kill one process in each of so many runs, or until the time is up. Whether nothing is left, and none hangs."""
+    """Kill so many processes, one in each run, or until the time is up. Whether nothing is left, and none hangs."""
     until = time.monotonic() + minutes * 60
     project = Project(folder, BUSY, machine)
     lasts = [_undisturbed(project, way) for way in WAYS]
     killed: Counter[str] = Counter()
+    ended_before = 0  # runs that were over when their turn came
     well = True
-    for turn in range(number):
-        if time.monotonic() > until:
+    for turn in itertools.count():
+        if killed.total() == number or time.monotonic() > until:
             break
         at = turn % len(WAYS)
         victim = VICTIMS[turn // len(WAYS) % len(VICTIMS)]
         bridge = {"ENDURANCE_BRIDGE": "yes"} if victim == "broker" else {}
         process = project.start(_TESTS, *WAYS[at], **bridge)
         hit = _kill(process, victim, random.uniform(0, lasts[at] * _SHARE), machine)
-        killed[victim if hit else "none, as it had ended"] += 1
+        if hit:
+            killed[victim] += 1
+        else:
+            ended_before += 1
         try:
             process.wait(_SECONDS)
         except subprocess.TimeoutExpired:
@@ -53,7 +58,8 @@ def run(number: int, minutes: float, machine: Machine, folder: Path) -> bool:
             print(f"{turn + 1} runs: {dict(killed)}", flush=True)
     process = project.start(_TESTS, "-n2")
     well &= process.wait(_SECONDS) == 0
-    print(f"{killed.total()} runs: SIGKILL of {', '.join(f'{count} {name}' for name, count in sorted(killed.items()))}")
+    victims = ", ".join(f"{count} {name}" for name, count in sorted(killed.items()))
+    print(f"{killed.total()} times SIGKILL: {victims}; {ended_before} runs had ended before")
     print(f"one more run: {project.last_words()}")
     return well & _look("one more run", machine)
 

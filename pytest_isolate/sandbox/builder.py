@@ -68,15 +68,22 @@ class Sandbox(NamedTuple):
         """Name of its directory in every cgroup hierarchy."""
         return f"t{self.number}"
 
+    @property
+    def descriptors(self) -> tuple[Fd, ...]:
+        """All of them."""
+        return (self.init_pidfd, *([] if self.scratch is None else [self.scratch]), *self.attach)
+
     def alive(self) -> bool:
         """Whether its PID 1 has not ended, nor is about to, and with it all of it."""
         return not (waiting.readable(self.init_pidfd, seconds=0) or procfs.is_exiting(self.init_pid))
 
     def close(self) -> None:
         """Close the descriptors; the sandbox itself goes back by :meth:`Builder.done`."""
-        for fd in (self.init_pidfd, *([] if self.scratch is None else [self.scratch]), *self.attach):
-            with contextlib.suppress(OSError):
+        for fd in self.descriptors:
+            try:
                 calls.close(fd)
+            except OSError:
+                continue
 
 
 class Builder:

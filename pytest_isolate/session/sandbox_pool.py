@@ -144,10 +144,9 @@ class Sandboxes:
 
     def ask(self, ahead: Spec | None, ready: int = _DEPTH - 1) -> None:
         """Have the next run's sandbox handed over while this one is waited for. :param ready: how many more to make."""
-        if ahead is not None and ahead in self._planned:
-            number = self._planned[ahead].number
+        if ahead is not None and (planned := self._planned.get(ahead)) is not None:
             with contextlib.suppress(SetupError):  # a builder that has died is noticed, and replaced, by the next run
-                self.builders.of(ahead).ask(number, ahead=number, depth=ready)
+                self.builders.of(ahead).ask(planned.number, ahead=planned.number, depth=ready)
 
     def bridges(self) -> Bridges:
         """What makes bridges, and connects sandboxes to them.
@@ -165,28 +164,30 @@ class Sandboxes:
 
     def secrets(self) -> tuple[Fd, ...]:
         """Descriptors that lead into a sandbox, or to a builder or the broker, and must not reach a test."""
-        fds = [*self.builders.secrets()]
-        for sandbox in self._held.values():
-            fds += [sandbox.init_pidfd, *sandbox.attach, *([] if sandbox.scratch is None else [sandbox.scratch])]
-        return tuple(fds)
+        held = [fd for sandbox in self._held.values() for fd in sandbox.descriptors]
+        return (*self.builders.secrets(), *held)
 
     def _plan_once(self, spec: Spec) -> PlannedSpec:
-        if spec not in self._planned:
-            missing = self.missing(spec)
-            if missing and not self._degrade:
-                raise missing[0]
-            nodes = [node for path in spec.devices for node in device_nodes.find(path)]
-            if not (builder := self.builders.of(spec)).alive():  # at collection nobody has missed it yet
-                self._replace(builder)
-            groups = self.tree.dirs(spec.limits, devices=devices.rules(nodes), degrade=self._degrade)
-            uplink = self._uplink if spec.network == "nat" else None
-            root = self._images.root(spec, self.builders.own, self.host)
-            plan = planner.plan_for(spec, self.host, groups, root, uplink, nodes=nodes)
-            number, as_run = self.builders.of(spec).add(plan), _AS_ASKED
-            if missing:
-                as_run = degraded(missing, spec, self.host, plan.join, landlock=native.landlock_version())
-            self._planned[spec] = PlannedSpec(plan, number, as_run)
-        return self._planned[spec]
+        planned = self._planned.get(spec)  # one look, as to hash a Spec takes longer than a system call
+        if planned is None:
+            planned = self._planned[spec] = self._make_plan(spec)
+        return planned
+
+    def _make_plan(self, spec: Spec) -> PlannedSpec:
+        missing = self.missing(spec)
+        if missing and not self._degrade:
+            raise missing[0]
+        nodes = [node for path in spec.devices for node in device_nodes.find(path)]
+        if not (builder := self.builders.of(spec)).alive():  # at collection nobody has missed it yet
+            self._replace(builder)
+        groups = self.tree.dirs(spec.limits, devices=devices.rules(nodes), degrade=self._degrade)
+        uplink = self._uplink if spec.network == "nat" else None
+        root = self._images.root(spec, self.builders.own, self.host)
+        plan = planner.plan_for(spec, self.host, groups, root, uplink, nodes=nodes)
+        number, as_run = self.builders.of(spec).add(plan), _AS_ASKED
+        if missing:
+            as_run = degraded(missing, spec, self.host, plan.join, landlock=native.landlock_version())
+        return PlannedSpec(plan, number, as_run)
 
     def degraded(self, spec: Spec) -> tuple[tuple[str, str], ...]:
         """Keys of ``spec`` that are not in force, each with the reason and what stands in; empty unless degrading.

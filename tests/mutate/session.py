@@ -190,8 +190,8 @@ def ends() -> list[Mutation]:
         Mutation.of_one(
             "a test that the host cannot isolate is an error",
             "pytest_isolate/session/sandbox_pool.py",
-            "            if missing and not self._degrade:\n",
-            "            if False:\n",
+            "        if missing and not self._degrade:\n",
+            "        if False:\n",
             "tests/plugin/test_hosts.py::test_without_user_namespaces_a_test_is_an_error_that_names_the_setting",
         ),
     ]

@@ -30,16 +30,16 @@ class Allure(Integration):
 
     def folders(self, item: pytest.Item) -> list[str]:
         """The folder of the results, which allure has made."""
-        return [] if self._listener() is None else [os.path.abspath(str(self.config.option.allure_report_dir))]
+        return [] if self._listener is None else [os.path.abspath(str(self.config.option.allure_report_dir))]
 
     def around(self, item: pytest.Item) -> Forwarder | None:
         """Send the test's result."""
-        listener = self._listener()
+        listener = self._listener
         return None if listener is None else functools.partial(_send_result, listener, item)
 
     def receive(self, item: pytest.Item, kind: str, data: Any) -> None:
         """Complete the result that the listener has of ``item`` by that from inside."""
-        listener = self._listener()
+        listener = self._listener
         if (result := _result(listener, item)) is None:
             return
         for name, value in data.items():
@@ -51,7 +51,7 @@ class Allure(Integration):
 
     def log(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Make the result of a test that sent none: it died, or was not run."""
-        listener = self._listener()
+        listener = self._listener
         result = None if listener is None else _result(listener, item)
         if result is None or (result.status is not None and _BY_US not in item.stash):
             return
@@ -66,6 +66,7 @@ class Allure(Integration):
         if report.when == "teardown":
             _pass_through(listener.pytest_runtest_teardown(item))  # labels and links
 
+    @functools.cached_property
     def _listener(self) -> Any:
         return self.config.pluginmanager.getplugin("allure_listener")
 

@@ -17,9 +17,10 @@ class Hypothesis(Integration):
 
     def folders(self, item: pytest.Item) -> list[str]:
         """The folder, if the test is one of hypothesis'."""
-        if item.get_closest_marker("hypothesis") is None:  # which its plugin adds
+        module = sys.modules.get("hypothesis")
+        if module is None or item.get_closest_marker("hypothesis") is None:  # which its plugin adds
             return []
-        settings: Any = getattr(sys.modules.get("hypothesis"), "settings", None)
+        settings: Any = getattr(module, "settings", None)
         database = getattr(getattr(settings, "default", None), "database", None)
         # None: kept in memory, or nowhere, or in a kind of database that we don't know
         path = getattr(database, "path", None)

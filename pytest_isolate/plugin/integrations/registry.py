@@ -58,6 +58,9 @@ INTEGRATIONS: tuple[type[Integration], ...] = (
     Browsers,
 )
 
+#: Methods that are called for each test.
+_FOR_EACH_TEST = ("folders", "before", "around", "after", "outcomes", "log")
+
 
 class Integrations:
     """All of them, for one session of pytest. Methods as of :class:`.Integration`."""
@@ -65,6 +68,8 @@ class Integrations:
     def __init__(self, config: pytest.Config, makereport_outside: Iterable[str]) -> None:
         """:param makereport_outside: names of further plugins whose ``pytest_runtest_makereport`` runs outside."""
         self._all = [integration(config) for integration in INTEGRATIONS]
+        #: Those that have such a method of their own. Most have one or two, and 170 calls a test would do nothing.
+        self._with = {name: [each for each in self._all if _has_own(each, name)] for name in _FOR_EACH_TEST}
         #: Names of the plugins, beside which no test may begin before those before it have been reported.
         self.outside = {*makereport_outside, *(name for each in self._all for name in each.makereport_outside)}
         self._makereport_outside = set().union(*hook_callers.find_plugins(config, self.outside).values())
@@ -75,19 +80,19 @@ class Integrations:
 
     def folders(self, item: pytest.Item) -> list[str]:
         """Folders of the host that the plugins write to from inside."""
-        return [folder for each in self._all for folder in each.folders(item)]
+        return [folder for each in self._with["folders"] for folder in each.folders(item)]
 
     def before(self, item: pytest.Item, attempts: int) -> list[Callable[[], object]]:
         """What the child is to do before the test."""
-        return [step for each in self._all if (step := each.before(item, attempts)) is not None]
+        return [step for each in self._with["before"] if (step := each.before(item, attempts)) is not None]
 
     def around(self, item: pytest.Item) -> list[Forwarder]:
         """What the child is to have round the test's protocol, the outermost first."""
-        return [forwarder for each in self._all if (forwarder := each.around(item)) is not None]
+        return [forwarder for each in self._with["around"] if (forwarder := each.around(item)) is not None]
 
     def after(self) -> list[Callable[[Send], None]]:
         """What the child is to do after the test."""
-        return [step for each in self._all if (step := each.after()) is not None]
+        return [step for each in self._with["after"] if (step := each.after()) is not None]
 
     def receive(self, item: pytest.Item, kind: str, data: Any) -> None:
         """Give a plugin what the child sent. :raises Exception: of any kind, if it is no message of the child's."""
@@ -99,7 +104,7 @@ class Integrations:
 
     def outcomes(self) -> set[str]:
         """What a report may have as outcome beside pytest's own."""
-        return {outcome for each in self._all for outcome in each.outcomes()}
+        return {outcome for each in self._with["outcomes"] for outcome in each.outcomes()}
 
     def log(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Tell the plugins of a report, before it is logged."""
@@ -107,10 +112,14 @@ class Integrations:
             return
         if self._makereport_outside:
             makereport.notify(item, self._makereport_outside, report)
-        for each in self._all:
+        for each in self._with["log"]:
             each.log(item, report)
 
     def finish(self) -> None:
         """All tests have been run."""
         for each in self._all:
             each.finish()
+
+
+def _has_own(integration: Integration, method: str) -> bool:
+    return getattr(type(integration), method) is not getattr(Integration, method)

@@ -21,23 +21,24 @@ class Retry(Integration):
 
     def around(self, item: pytest.Item) -> Forwarder | None:
         """Send what it will say."""
-        plugin = self._plugin()
+        plugin = self._plugin
         return None if plugin is None else functools.partial(_send_retries, plugin)
 
     def receive(self, item: pytest.Item, kind: str, data: Any) -> None:
         """Add that to what it will say."""
-        self._plugin().retry_manager.reporter.stream.write(str(data))
+        self._plugin.retry_manager.reporter.stream.write(str(data))
 
     def outcomes(self) -> tuple[str, ...]:
         """The outcome of an attempt that is followed by another."""
-        plugin = self._plugin()
+        plugin = self._plugin
         return () if plugin is None else (str(plugin.Defaults.RETRY_OUTCOME),)
 
     def log(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """It looks up, when a report is logged, what it recorded when the report was made."""
-        if (plugin := self._plugin()) is not None and report.when in plugin.stages:
+        if (plugin := self._plugin) is not None and report.when in plugin.stages:
             plugin.retry_manager.record_node_stats(report)
 
+    @functools.cached_property
     def _plugin(self) -> Any:
         manager = self.config.pluginmanager
         plugin = manager.getplugin("pytest-retry") or manager.getplugin("pytest_retry.retry_plugin")

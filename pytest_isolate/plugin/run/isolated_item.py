@@ -51,6 +51,7 @@ class IsolatedItem:
         """:param ahead: the spec of ``nextitem``, whose sandbox is built meanwhile."""
         self._isolation = isolation
         self._item = item
+        self._hooks = item.ihook
         self._nextitem = nextitem
         folders = isolation.integrations.folders
         self._spec = kept_folders.with_folders(spec, folders(item))
@@ -135,8 +136,8 @@ class IsolatedItem:
         conclusion.conclude(item, result, outcome, unread=unread, threads=threads, earlier=earlier)
         if outcome.usage.files_left:
             isolation.earlier.note(item, outcome.usage.files_left)
-        if hasattr(item.ihook, "pytest_isolate_outcome"):
-            item.ihook.pytest_isolate_outcome(item=item, outcome=outcome)
+        if hasattr(self._hooks, "pytest_isolate_outcome"):
+            self._hooks.pytest_isolate_outcome(item=item, outcome=outcome)
         for lost in outcome.lost:
             warnings.warn(f"of tmp_path is lost {serialize.printable(lost)}", stacklevel=1)
         for warning in result.warnings:
@@ -276,9 +277,9 @@ class IsolatedItem:
         for attempt in result.earlier:
             for report in attempt:
                 self._log(report)
-            item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-            item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+            self._hooks.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+            self._hooks.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
 
     def _log(self, report: pytest.TestReport) -> None:
         self._isolation.integrations.log(self._item, report)
-        self._item.ihook.pytest_runtest_logreport(report=report)
+        self._hooks.pytest_runtest_logreport(report=report)

@@ -115,7 +115,8 @@ class Isolation:
 
     def run_protocol(self, item: pytest.Item, nextitem: pytest.Item | None, spec: Spec, ahead: Spec | None) -> None:
         """The whole of ``pytest_runtest_protocol`` for one item. :param ahead: the spec of the next item."""
-        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        hooks = item.ihook  # once, as pytest's own runner: it is looked up anew each time
+        hooks.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         try:
             if self.beside is None:
                 IsolatedItem(self, item, nextitem, spec, ahead).run_phases()
@@ -127,7 +128,7 @@ class Isolation:
             if hasattr(item, "_request"):
                 item._request = False
                 item.funcargs = None  # type: ignore[attr-defined]
-        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        hooks.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
     def count_remaining(self, session: pytest.Session) -> int:
         """About how many isolated tests are still to run in this process, with the one that asks."""

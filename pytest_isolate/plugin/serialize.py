@@ -21,6 +21,9 @@ _STREAMS = ("stdout", "stderr", "log")
 _COMMON = {"_id", "nodeid", "location", "keywords"}  # attributes; _id: what 9.2 has in place of nodeid
 #: What says which test a report is of: of a file whose name is no UTF-8, as pytest has it.
 _IDENTITY = ("nodeid", "location")
+#: Types that JSON and execnet carry. Most of a report is of these, or text in ASCII; to ask no more than that of each
+#: value spares 200 calls of 1150 in the child of an empty test.
+_AS_IT_IS = frozenset({type(None), bool, int, float})
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -43,17 +46,23 @@ def plain(value: object) -> object:
     Subclasses of plain types (``numpy.float64``, an ``IntEnum``) become the plain type: execnet refuses them. Text
     becomes :func:`printable`.
     """
-    if value is None or isinstance(value, bool):
+    kind = type(value)
+    if kind in _AS_IT_IS:
         return value
     if isinstance(value, str):
-        return printable(value if type(value) is str else str(value))
-    for kind in (int, float):
-        if isinstance(value, kind):
-            return value if type(value) is kind else kind(value)
+        return value if kind is str and value.isascii() else printable(str(value))
     if isinstance(value, dict):
-        return {text_of(key): plain(entry) for key, entry in value.items()}
+        return {
+            key if type(key) is str and key.isascii() else text_of(key): entry
+            if type(entry) in _AS_IT_IS
+            else plain(entry)
+            for key, entry in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [plain(entry) for entry in value]
+    for plain_kind in (int, float):
+        if isinstance(value, plain_kind):
+            return plain_kind(value)
     return text_of(value)
 
 

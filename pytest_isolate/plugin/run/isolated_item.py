@@ -257,9 +257,8 @@ class IsolatedItem:
             faulthandler.cancel_dump_traceback_later()  # would show this process waiting; the child starts it anew
 
     def _listen_to_threads(self) -> AbstractContextManager[ThreadLogs | None]:
-        """Listens to this process's threads, if they may log: of a server in a higher-scoped fixture, for one."""
-        plugin = self._item.config.pluginmanager.getplugin("logging-plugin")
-        return nullcontext() if plugin is None or not self._isolation.threads.may_log() else ThreadLogs(plugin)
+        """Listens to this process's threads, if there are any: of a server in a higher-scoped fixture, for one."""
+        return ThreadLogs(self._item.config) if self._isolation.threads.may_log() else nullcontext()
 
     def _report_lack(self, error: IsolateError) -> pytest.TestReport:
         if self._isolation.settings.unsupported == "skip" and isinstance(error, UnsupportedError):

@@ -53,9 +53,9 @@ def plain(value: object) -> object:
         return value if kind is str and value.isascii() else printable(str(value))
     if isinstance(value, dict):
         return {
-            key if type(key) is str and key.isascii() else text_of(key): entry
-            if type(entry) in _AS_IT_IS
-            else plain(entry)
+            (key if type(key) is str and key.isascii() else text_of(key)): (
+                entry if type(entry) in _AS_IT_IS else plain(entry)
+            )
             for key, entry in value.items()
         }
     if isinstance(value, (list, tuple)):

@@ -109,7 +109,6 @@ class Keeper:
                 handlers=Handlers(),
                 stall_timeout=stall_timeout,
                 output=output,
-                slots=[],
             )
             self._slot = self._starter.new_slot()
             undo.callback(self._slot.close)

@@ -67,16 +67,26 @@ class Start(NamedTuple):
         self.channel.close()
 
 
-class RunStarter(NamedTuple):
+class RunStarter:
     """Starts runs in sandboxes that are held."""
 
-    sandboxes: Sandboxes
-    host_ports: HostPorts
-    heap: Heap
-    handlers: Handlers
-    stall_timeout: float  #: seconds that a run may wait for locks which nobody can release; 0: for ever
-    output: int  #: see :class:`~pytest_isolate.sandbox.forker.Forker`
-    slots: list[Slot]  #: all that there are
+    def __init__(
+        self,
+        *,
+        sandboxes: Sandboxes,
+        host_ports: HostPorts,
+        heap: Heap,
+        handlers: Handlers,
+        stall_timeout: float,
+        output: int,
+    ) -> None:
+        """:param stall_timeout: seconds that a run may wait for locks which nobody can release; 0: for ever.
+
+        :param output: see :class:`~pytest_isolate.sandbox.forker.Forker`.
+        """
+        self.sandboxes, self.host_ports, self.heap, self.handlers = sandboxes, host_ports, heap, handlers
+        self.stall_timeout, self.output = stall_timeout, output
+        self.slots: list[Slot] = []  #: all that there are
 
     def new_slot(self) -> Slot:
         """One more; the receiver's to close."""

@@ -11,7 +11,6 @@ import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from pytest_isolate.cgroups.session_names import session_name
 from pytest_isolate.linux import files, overlayfs
@@ -56,10 +55,10 @@ def _layer_ops(host: Host) -> tuple[Op, ...]:
     )
 
 
-class _Probe(NamedTuple):
-    attempt: Attempt
-    host: Host
-    lacks: list[Lack]
+class _Probe:
+    def __init__(self, attempt: Attempt, host: Host) -> None:
+        self.attempt, self.host = attempt, host
+        self.lacks: list[Lack] = []
 
     def works(self, what: Feature, plan: Plan) -> bool:
         """Try ``plan``; write down what is lacking if it fails."""
@@ -188,7 +187,7 @@ def _plan_everything(host: Host) -> Plan:
 
 
 def _try_step_by_step(attempt: Attempt, hoped: Host, scratch: list[str]) -> Host:
-    probe = _Probe(attempt, hoped, [])
+    probe = _Probe(attempt, hoped)
     namespaces = _try_namespaces(probe)
     host = hoped._replace(namespaces=namespaces)
     if namespaces & ESSENTIAL != ESSENTIAL or not probe.works("mounts", probe.plan(_STAGE)):

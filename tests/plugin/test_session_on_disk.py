@@ -15,12 +15,11 @@ pytestmark = [
 ]
 
 ON_DISK = """
-    from dataclasses import replace
     from pytest_isolate.sandbox.probe import probe as module
     from pytest_isolate.session import sandbox_pool, session_sandbox
 
     def on_disk(*arguments, real=module.probe, **keywords):
-        return replace(real(*arguments, **keywords), scratch=module._usual_scratch()[0])
+        return real(*arguments, **keywords)._replace(scratch=module._usual_scratch()[0])
 
     sandbox_pool.probe = session_sandbox.probe = on_disk
 """

@@ -6,12 +6,11 @@ so it is in the report of its phase. Else it is what :meth:`Isolation.take_unrea
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import sys
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from _pytest.logging import LogCaptureHandler, catching_logs  # no public names; the same in 8.0, 9.0, 9.2
-
-from pytest_isolate.sandbox import child
 
 if TYPE_CHECKING:
     import pytest
@@ -34,7 +33,9 @@ class ThreadLogs:
     def __enter__(self) -> Self:
         """Listen from now on."""
         if self._capture is not None and self._capture.is_globally_capturing():
-            child.flush()  # what is for the terminal; the fork sees to what is captured
+            for stream in (sys.stdout, sys.stderr):  # what is for the terminal; the fork sees to what is captured
+                with suppress(Exception):  # a fixture has closed or replaced it: its own affair
+                    stream.flush()
             self._capture.resume_global_capture()
             self._listening.callback(self._capture.suspend_global_capture, in_=False)
         if self._logging is not None:

@@ -5,8 +5,10 @@ What it lets others name is fuzzed, not the form of its tables, so a name must c
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from functools import cache
@@ -26,6 +28,7 @@ def _proc() -> Path:
     """A made-up /proc, on a tmpfs where there is one."""
     shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     proc = Path(tempfile.mkdtemp(prefix="isolate-fuzz-", dir=shm))
+    atexit.register(shutil.rmtree, proc, ignore_errors=True)
     (proc / "self" / "net").mkdir(parents=True)
     (proc / str(_PID)).mkdir()
     return proc

@@ -44,6 +44,7 @@ class WritableLayer(NamedTuple):
 
 
 class _PlanFields(NamedTuple):
+    # Apart, as only a subclass of a named tuple has the __dict__ that cached_property takes.
     namespaces: Clone  #: namespaces that PID 1 is cloned into
     uid_map: str = ""  #: content for /proc/PID/uid_map, "" when no user namespace is made
     gid_map: str = ""

@@ -114,16 +114,20 @@ class Forker:
         """
         self.prepare(plan, entry)
         number, interrupt = fork_together([self])
-        return Forked(0, Fd(-1), 0.0) if number >= 0 else self.forked(interrupt)
+        forked = Forked(0, Fd(-1), 0.0) if number >= 0 else self.forked(interrupt)
+        assert forked is not None  # it is the first of its row
+        return forked
 
-    def forked(self, interrupt: KeyboardInterrupt | None) -> Forked:
-        """In this process, what came of the last fork.
+    def forked(self, interrupt: KeyboardInterrupt | None) -> Forked | None:
+        """In this process, what came of the last fork; None: it was not this one's turn.
 
         :raises SetupError: if there is no child. One that fails on its way in is told by :meth:`trouble`, after
             it ended.
         """
         run = self.run
         if run.pidfd < 0:
+            if not self._trouble.step:
+                return None
             raise _failed(self._trouble.step, self._trouble.error)
         return Forked(run.pid, Fd(run.pidfd), run.started / 1e9, run.ended / 1e9 if run.ended else None, interrupt)
 
@@ -156,6 +160,7 @@ class Forker:
 def fork_together(
     forkers: Sequence[Forker],
     *,
+    at_once: int = 1,
     quiet: bool = False,
     others: Sequence[Fd] = (),
     patience: float | None = None,
@@ -163,11 +168,15 @@ def fork_together(
 ) -> tuple[int, KeyboardInterrupt | None]:
     """Fork once for each of these, which are prepared; return once in each child with its number, and here with -1.
 
+    As many as may run at a time are forked first. The others follow as these end, where ``quiet`` waits for that; else,
+    or if it returns before, they are left for another call.
+
     Python's and libc's fork hooks have run, and all of a plan's restrictions are in force in its child. Hooks
     that never return end this process after 60 seconds, or ``timeout``, or with Ctrl-C.
 
+    :param at_once: how many may run at a time; one at least.
     :param quiet: where this process has no other thread, return only when the children have ended, or a little after
-        the first of them has, or one wants to be heard, or a signal has come, or after ``patience`` seconds. Until
+        most of them have, or one wants to be heard, or a signal has come, or after ``patience`` seconds. Until
         then no Python runs here, which would copy what the children still share.
     :param others: what may be read before that, if there is anything to be done.
     :return: also Ctrl-C, if it came meanwhile; the children are there all the same.
@@ -175,7 +184,7 @@ def fork_together(
     watch, mask = forkers[0].watch, forkers[0].mask
     runs, listened = ffi.new("struct isolate_run *[]", [forker.run for forker in forkers]), ffi.new("int[]", others)
     forkers[0].kept += (runs, listened)
-    watch.quiet, watch.others, watch.other_count = quiet, listened, len(others)
+    watch.at_once, watch.quiet, watch.others, watch.other_count = at_once, quiet, listened, len(others)
     watch.patience = -1 if patience is None else int(min(patience, _LONGEST) * 1e9)
     watch.fork_patience = int(min(_FORK_SECONDS, timeout or _FORK_SECONDS) * 1e9)
     # An exception that a signal handler raises within one of Python's fork hooks (logging has some) is printed

@@ -191,6 +191,7 @@ class Keeper:
         self.sandboxes.ask(ahead)
         try:
             (watcher,) = self._starter.launch([self._starter.prepare(self._slot, held, body)])
+            assert watcher is not None  # it is the only one
             if isinstance(watcher, SetupError):
                 raise watcher
             try:

@@ -112,13 +112,17 @@ class RunStarter:
         self,
         starts: Sequence[Start],
         *,
+        at_once: int = 1,
         alone: bool = True,
         quiet: bool = True,
         others: Sequence[Watcher] = (),
         secrets: Sequence[Fd] = (),
-    ) -> list[Watcher | SetupError]:
-        """Fork them all; who gets the watchers waits for the runs, or kills them. An error: there is no child.
+    ) -> list[Watcher | SetupError | None]:
+        """Fork them; who gets the watchers waits for the runs, or kills them. An error: there is no child.
 
+        None: it is left for another call, as so many run already; see :func:`fork_together`.
+
+        :param at_once: how many of them may run at a time.
         :param alone: this process has nothing to do until the run has ended, and may lend it its terminal.
         :param quiet: return when there is something to do; see :func:`fork_together`.
         :param others: those that watch runs which go on.
@@ -127,7 +131,7 @@ class RunStarter:
         """
         child.flush()  # else its copy of the buffers would come out twice
         try:
-            number, interrupt = self._fork(starts, quiet=quiet, others=others, secrets=secrets)
+            number, interrupt = self._fork(starts, at_once, quiet=quiet, others=others, secrets=secrets)
         except BaseException:
             for start in starts:
                 start.cancel()
@@ -138,13 +142,15 @@ class RunStarter:
         self.heap.forked(starts[0].slot.forker.seconds())
         return [self._watch(start, interrupt, alone=alone) for start in starts]
 
-    def _watch(self, start: Start, interrupt: KeyboardInterrupt | None, *, alone: bool) -> Watcher | SetupError:
+    def _watch(self, start: Start, interrupt: KeyboardInterrupt | None, *, alone: bool) -> Watcher | SetupError | None:
         held, sandbox = start.held, start.held.sandbox
         try:
             forked = start.slot.forker.forked(interrupt)
         except SetupError as error:
             start.cancel()
             return error
+        if forked is None:
+            return None
         start.channel.close_childs_ends()
         processes = Processes(
             pid=forked.pid,
@@ -180,7 +186,7 @@ class RunStarter:
         )
 
     def _fork(
-        self, starts: Sequence[Start], *, quiet: bool, others: Sequence[Watcher], secrets: Sequence[Fd]
+        self, starts: Sequence[Start], at_once: int, *, quiet: bool, others: Sequence[Watcher], secrets: Sequence[Fd]
     ) -> tuple[int, KeyboardInterrupt | None]:
         """The number of this one in a child; -1 in this process."""
         cwd = calls.getcwd()
@@ -198,6 +204,7 @@ class RunStarter:
         with self.handlers.held():
             return fork_together(
                 [start.slot.forker for start in starts],
+                at_once=at_once,
                 quiet=quiet,
                 others=[fd for other in others for fd in other.polled],
                 patience=_least([*patience, *looks]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_isolate.linux.calls import calls
@@ -11,15 +11,15 @@ from pytest_isolate.linux.native import Fd
 from pytest_isolate.sandbox import leak_look
 from pytest_isolate.sandbox.watcher import wait_for_one
 from pytest_isolate.session import leaks, outcome_builder
+from pytest_isolate.session.begun_run import Run
 from pytest_isolate.session.interrupted import Interrupted
-from pytest_isolate.session.run_starter import RunStarter, Slot, Start
 from pytest_isolate.spec.errors import SetupError
 
 if TYPE_CHECKING:
     from pytest_isolate.sandbox.channel import Line
     from pytest_isolate.sandbox.outcome import Outcome
-    from pytest_isolate.sandbox.watcher import Watcher
     from pytest_isolate.session.held import Held
+    from pytest_isolate.session.run_starter import RunStarter, Slot, Start
     from pytest_isolate.session.sandbox_pool import Sandboxes
     from pytest_isolate.spec.spec import Spec
 
@@ -27,41 +27,29 @@ if TYPE_CHECKING:
 #: Seconds of a run that is short: beside it pytest's process does no work of its own, as each page that it writes to is
 #: copied while a child lives, which takes it longer than such a run lasts (docs/decisions/side-by-side.md).
 _SHORT = 0.05
+#: How many short runs follow one another, for each job, before this process reports them all: while one ends and the
+#: next is forked, another computes.
+_ROW = 4
 _MEMORY = 8  # how many runs the mean of their lengths has in mind
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
-class Run:
-    """One of several: it is prepared, or goes on, or has ended, or was thrown away."""
-
-    held: Held
-    slot: Slot
-    start: Start
-    keep: str | None  #: see :meth:`pytest_isolate.session.keeper.Keeper.run`
-    at_end: Callable[[], object]
-    #: Called at its turn with what came of it, while its sandbox is still there; its answer is the outcome.
-    at_turn: Callable[[Held, Outcome], Outcome] | None = None
-    watcher: Watcher = field(init=False)  #: once it goes on
-    #: Once it has ended; None: it is to be run again by itself, as it wants the terminal, or its sandbox broke.
-    outcome: Outcome | None = None
-
-    def secrets(self) -> tuple[Fd, ...]:
-        """Descriptors that no other run may have, while it goes on."""
-        return (*self.start.own, self.watcher.reader, self.watcher.control, self.watcher.processes.pidfd)
-
-
 class SideBySide:
-    """Runs that go on at the same time, as many as there are slots."""
+    """Runs that go on at the same time, as many as there are jobs."""
 
     def __init__(self, starter: RunStarter, sandboxes: Sandboxes, jobs: int) -> None:
         self._starter = starter
         self._sandboxes = sandboxes
         self._jobs = jobs
-        self._free = [starter.new_slot() for _ in range(jobs)]
-        self._prepared: list[Run] = []  # that are forked together before the next wait
+        self._free: list[Slot] = []
+        self._prepared: list[Run] = []  # that are forked before the next wait, as far as there is room
         self._running: list[Run] = []
         self._waiting: list[Run] = []  # ended, and their sandboxes are still held: something is to be copied out
         self._mean = 0.0  # seconds of the last runs
+
+    @property
+    def row(self) -> int:
+        """How many may have begun for each job; where it is more than one, they are forked as others end."""
+        return _ROW if self._mean <= _SHORT / 2 else 1
 
     def pids(self) -> set[int]:
         """The processes of the runs that go on."""
@@ -78,7 +66,7 @@ class SideBySide:
         at_end: Callable[[], object] = lambda: None,
         at_turn: Callable[[Held, Outcome], Outcome] | None = None,
     ) -> Run:
-        """Start a run, which is forked before the next wait; there is a slot free.
+        """Start a run, which is forked in the next wait, as soon as there is room.
 
         Parameters and errors as of :meth:`.keeper.Keeper.run`.
 
@@ -91,25 +79,31 @@ class SideBySide:
         except BaseException:
             at_end()
             raise
-        slot = self._free.pop()
         try:
             if leaks.are_looked_for(held):
                 body = leak_look.watched(body)
-            start = self._starter.prepare(slot, held, body, own=tuple(map(Fd, own)))
+            start = self._prepare(held, body, own)
         except BaseException:
-            self._free.append(slot)
             self._sandboxes.release(held)
             at_end()
             raise
-        run = Run(held=held, slot=slot, start=start, keep=keep, at_end=at_end, at_turn=at_turn)
+        run = Run(held=held, slot=start.slot, start=start, keep=keep, at_end=at_end, at_turn=at_turn)
         self._prepared.append(run)
-        self._sandboxes.ask(ahead, ready=self._jobs)
+        self._sandboxes.ask(ahead, ready=self._jobs * self.row)
         return run
+
+    def _prepare(self, held: Held, body: Callable[[Line], None], own: Iterable[int]) -> Start:
+        slot = self._free.pop() if self._free else self._starter.new_slot()
+        try:
+            return self._starter.prepare(slot, held, body, own=tuple(map(Fd, own)))
+        except BaseException:
+            self._free.append(slot)
+            raise
 
     def wait_for(self, run: Run, idle: Callable[[], object]) -> Outcome | None:
         """Wait for the end of ``run``; its outcome, as of :class:`Run`.
 
-        :param idle: called to start other runs, when there may be slots.
+        :param idle: called to start other runs, when there may be room.
         :raises Interrupted: by Ctrl-C, as of :meth:`.keeper.Keeper.run`; the other runs have been thrown away.
         """
         try:
@@ -148,15 +142,16 @@ class SideBySide:
         return run in self._running or run in self._prepared
 
     def _launch(self, *, quiet: bool) -> None:
-        """Fork those that are prepared. :raises KeyboardInterrupt: by Ctrl-C."""
-        if not self._prepared:
+        """Fork those that are prepared and have room. :raises KeyboardInterrupt: by Ctrl-C."""
+        room = self._jobs - len(self._running)
+        if not self._prepared or room <= 0:
             return
         runs, self._prepared = self._prepared, []
         others = [run.watcher for run in self._running]
         secrets = [fd for run in self._running for fd in run.secrets()]
         try:
             watchers = self._starter.launch(
-                [run.start for run in runs], alone=False, quiet=quiet, others=others, secrets=secrets
+                [run.start for run in runs], at_once=room, alone=False, quiet=quiet, others=others, secrets=secrets
             )
         except BaseException as error:
             for run in runs:
@@ -166,6 +161,9 @@ class SideBySide:
             raise
         interrupt = None
         for run, watcher in zip(runs, watchers, strict=True):
+            if watcher is None:
+                self._prepared.append(run)
+                continue
             if isinstance(watcher, SetupError):
                 self._give_back(run)
                 continue

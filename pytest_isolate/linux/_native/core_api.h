@@ -33,12 +33,13 @@ struct isolate_trouble {
   int error;                /* errno */
 };
 
-/* One child, of several that are forked at once. */
+/* One child, of a row. */
 struct isolate_run {
   const struct isolate_entry *entry;
   struct isolate_trouble *trouble; /* shared with the child */
   int control;              /* readable when the child wants to be heard */
-  int pidfd;                /* set: of the child; -1: there is none, and `trouble` says why */
+  int pidfd;                /* set: of the child; -1: there is none, and `trouble` says why, or, if it has no step, it was not
+                             * this one's turn */
   int pid;                  /* set, as the others from here on */
   int64_t started;          /* nanoseconds of CLOCK_MONOTONIC, before its fork */
   int64_t ended;            /* the same, when it was seen to have ended; 0: it was not */
@@ -47,6 +48,7 @@ struct isolate_run {
 /* How the parent watches the children, from the fork until something is to be said in Python. */
 struct isolate_watch {
   int quiet;                /* 0: do not watch */
+  int at_once;              /* how many children may live at a time */
   const int *others;        /* readable when another child has ended, or wants to be heard */
   int other_count;
   int64_t patience;         /* nanoseconds that they have; -1: any */

@@ -17,8 +17,9 @@
  * While the child lives, the two share all their memory, and whoever writes to a page first pays for a copy of it; a
  * huge page (huge_pages.c) is taken apart by that, for good. After the child's end the same write costs a third, and
  * nothing is taken apart. So the parent sleeps here, in C, for as long as there is nothing to be done in Python:
- * docs/decisions/quiet-parent.md. For the same reason several children are forked in one go: what Python did between
- * two forks would copy pages for the first child, and the second fork would protect all of them again. */
+ * docs/decisions/quiet-parent.md. For the same reason several children are forked in one go, a row: what Python did between
+ * two forks would copy pages for the first child, and the second fork would protect all of them again. A row may be longer
+ * than what is to run at a time: then the next is forked here when one has ended. */
 #include <Python.h>
 
 #include "atfork.h"
@@ -99,55 +100,90 @@ static int open_signals(const char *mask) {
   return signalfd(-1, &heard, SFD_CLOEXEC);
 }
 
-/* Takes note of those that have ended, and leaves them out from now on; `ends` has their pidfds, then their control
- * sockets. Returns how many go on; -1 if one of them wants to be heard. */
-static int note_ends(struct pollfd *ends, struct forked *forked, int count) {
-  int going = 0, heard = 0;
-  for (int i = 0; i < count; i++) {
-    struct pollfd *end = ends + i, *control = ends + count + i;
+/* A row of children, as far as it has been forked. */
+struct row {
+  struct isolate_run *const *runs;
+  const struct isolate_watch *watch;
+  const char *mask;
+  struct forked *forked;
+  int count, next; /* of how many children; which is to be forked next */
+  int going;       /* how many have been forked and have not ended, as far as it is known */
+  int dumpable;
+  int64_t forking; /* nanoseconds in all */
+};
+
+static int fork_some(struct row *row);
+
+/* The descriptors that end a wait: pidfds of the row, its control sockets, those of others, and the signals. */
+struct ends {
+  struct pollfd *fds;
+  int total;
+};
+
+static void listen_to(const struct row *row, struct ends *ends, int i) {
+  int pidfd = row->forked[i].pidfd; /* where no child could be made, nothing would ever come */
+  ends->fds[i] = (struct pollfd){.fd = pidfd, .events = POLLIN};
+  ends->fds[row->count + i] = (struct pollfd){.fd = pidfd < 0 ? -1 : row->runs[i]->control, .events = POLLIN};
+}
+
+/* Takes note of those that have ended, and leaves them out from now on. Returns whether one of the others wants to be heard. */
+static int note_ends(struct row *row, struct ends *ends) {
+  int heard = 0;
+  for (int i = 0; i < row->next; i++) {
+    struct pollfd *end = ends->fds + i, *control = ends->fds + row->count + i;
     if (end->fd >= 0 && end->revents) {
-      forked[i].ended = now();
+      row->forked[i].ended = now();
       end->fd = control->fd = -1;
+      row->going--;
     } else if (control->fd >= 0 && control->revents & POLLHUP) {
       control->fd = -1; /* it has closed its end: as it ends, a moment before the pidfd tells, or on purpose */
     } else if (control->fd >= 0 && control->revents) {
       heard = 1;
     }
-    going += end->fd >= 0;
   }
-  return heard ? -1 : going;
+  for (int i = 2 * row->count; i < ends->total; i++) heard |= ends->fds[i].revents != 0;
+  return heard;
 }
 
-/* Until the children have ended, or one wants to be heard, or another child does, or time is up, or a signal has come. */
-static void wait_quietly(const struct isolate_watch *watch, struct isolate_run *const *runs, struct forked *forked,
-                         int count, const char *mask) {
-  int signals = open_signals(mask), total = 2 * count, going = 0;
-  if (signals < 0) return; /* too many files: then not quietly */
-  struct pollfd ends[2 * count + watch->other_count + 1];
-  int64_t until = watch->patience < 0 ? INT64_MAX : now() + watch->patience;
-  int64_t began = forked[0].started, first = 0;
-  for (int i = 0; i < count; i++) {
-    ends[i] = (struct pollfd){.fd = forked[i].pidfd, .events = POLLIN};
-    ends[count + i] = (struct pollfd){.fd = forked[i].pidfd < 0 ? -1 : runs[i]->control, .events = POLLIN};
-    going += forked[i].pidfd >= 0; /* where no child could be made, nothing would ever come */
-  }
-  for (int i = 0; i < watch->other_count; i++) ends[total++] = (struct pollfd){.fd = watch->others[i], .events = POLLIN};
-  ends[total++] = (struct pollfd){.fd = signals, .events = POLLIN};
-  while (going > 0) {
+/* Until when those that go on are waited for, once the first has ended: then, after its life. */
+static int64_t end_of_patience(const struct row *row, int64_t ended, int64_t life) {
+  if (row->next < row->count) return ended + GRACE;
+  int64_t last = row->forked[row->count - 1].started, since = ended > last ? ended : last;
+  return since + (2 * life < GRACE ? 2 * life : GRACE);
+}
+
+/* Sleeps until something is to be done: the row has ended, one of it or another child wants to be heard, time is up, or a signal has
+ * come. Meanwhile forks what is left of the row as others end. Returns 1 in a child. */
+static int wait_quietly(struct row *row) {
+  const struct isolate_watch *watch = row->watch;
+  int signals = open_signals(row->mask);
+  if (signals < 0) return 0; /* too many files: then not quietly */
+  struct pollfd fds[2 * row->count + watch->other_count + 1];
+  struct ends ends = {fds, 2 * row->count};
+  int64_t most = watch->patience < 0 ? INT64_MAX : now() + watch->patience, until = most, ended = 0, life = 0;
+  for (int i = 0; i < row->count; i++) listen_to(row, &ends, i);
+  for (int i = 0; i < watch->other_count; i++) fds[ends.total++] = (struct pollfd){.fd = watch->others[i], .events = POLLIN};
+  fds[ends.total++] = (struct pollfd){.fd = signals, .events = POLLIN};
+  while (row->going > 0) {
     int64_t left = until - now();
+    int before = row->going;
     struct timespec patience = {left / 1000000000, left % 1000000000};
-    if (left <= 0 || ppoll(ends, total, until == INT64_MAX ? NULL : &patience, NULL) <= 0) break;
-    int others = 0;
-    for (int i = 2 * count; i < total; i++) others |= ends[i].revents;
-    going = others ? -1 : note_ends(ends, forked, count);
-    if (going > 0 && going < count && !first) {
-      first = now();
-      int64_t grace = 2 * (first - began) < GRACE ? 2 * (first - began) : GRACE;
-      if (first + grace < until) until = first + grace;
+    if (left <= 0 || ppoll(fds, ends.total, until == INT64_MAX ? NULL : &patience, NULL) <= 0) break;
+    if (note_ends(row, &ends)) break;
+    if (row->going == before) continue;
+    if (watch->other_count) break; /* where others go on, pages are copied anyway */
+    if (!ended) ended = now(), life = ended - row->forked[0].started;
+    int from = row->next;
+    if (fork_some(row)) {
+      close(signals);
+      return 1;
     }
-    if (first && watch->other_count) break; /* where others go on, pages are copied anyway */
+    for (int i = from; i < row->next; i++) listen_to(row, &ends, i);
+    int64_t end = end_of_patience(row, ended, life);
+    until = end < most ? end : most;
   }
   close(signals);
+  return 0;
 }
 
 /* What the way of a child needs in the helper and in the child. */
@@ -226,38 +262,60 @@ static int open_child(pid_t child, struct isolate_trouble *trouble) {
   return -1;
 }
 
-/* Forks once for each of `runs`. Returns its number in a child; -1 in the parent, with what `runs` tell about it filled
- * in. A child that fails on its way in fills `trouble` and exits with 127. Called without the GIL (cffi releases it), as
- * Python's fork hooks want it; they run once for all in the parent. And with all signals blocked, as a handler must not run
- * in the helper, on our memory: `mask` has those that were before. */
+/* Forks the next of the row. Returns 1 in the child. */
+static int fork_next(struct row *row) {
+  struct isolate_run *run = row->runs[row->next];
+  struct forked *forked = row->forked + row->next++;
+  struct journey journey = {run->entry, run->trouble, row->dumpable};
+  forked->started = now();
+  forked->pid = fork_test(&journey, (isolate_fork_by_helper *)row->watch->fork_by_helper);
+  if (forked->pid == 0) return 1;
+  row->forking += now() - forked->started;
+  forked->pidfd = open_child(forked->pid, run->trouble);
+  row->going += forked->pidfd >= 0;
+  return 0;
+}
+
+/* From here on this process ends if a fork handler does not come back. */
+static void watch_forks(const struct row *row) { stuck_fork_watch(row->mask, row->watch->fork_patience, row->watch->output); }
+
+/* Forks as many of the row as may run now. Returns 1 in a child. */
+static int fork_some(struct row *row) {
+  if (row->next == row->count) return 0;
+  watch_forks(row);
+  while (row->next < row->count && row->going < row->watch->at_once)
+    if (fork_next(row)) return 1;
+  stuck_fork_unwatch();
+  return 0;
+}
+
+/* Forks for each of `runs`, `at_once` at a time; where it does not wait, only so many, and the others are left for another call. Returns
+ * its number in a child; -1 in the parent, with what `runs` tell about it filled in. A child that fails on its way in fills
+ * `trouble` and exits with 127. Called without the GIL (cffi releases it), as Python's fork hooks want it. And with all signals
+ * blocked, as a handler must not run in the helper, on our memory: `mask` has those that were before. */
 int isolate_fork(struct isolate_run *const *runs, int count, struct isolate_watch *watch, const char *mask) {
   PyGILState_STATE gil = PyGILState_Ensure();
-  /* Asked before the hooks run, as they may stop a thread that they start again afterwards. */
+  /* Asked before the hooks run, as they may stop a thread that they start again afterwards. Other threads may want the GIL, or what
+   * Python's hooks have locked; where there are none, all of that can wait. */
   int alone = is_only_thread(), dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 1;
   struct forked forked[count];
+  struct row row = {runs, watch, mask, forked, .count = count, .dumpable = dumpable};
 
-  stuck_fork_watch(mask, watch->fork_patience, watch->output);
-  PyOS_BeforeFork();
-  int64_t began = now();
   for (int i = 0; i < count; i++) {
-    struct journey journey = {runs[i]->entry, runs[i]->trouble, dumpable};
+    forked[i] = (struct forked){.pidfd = -1};
     *runs[i]->trouble = (struct isolate_trouble){0};
-    forked[i] = (struct forked){.started = now()};
-    forked[i].pid = fork_test(&journey, (isolate_fork_by_helper *)watch->fork_by_helper);
-    if (forked[i].pid == 0) {
-      PyOS_AfterFork_Child();
-      PyGILState_Release(gil);
-      return i;
-    }
   }
-  int64_t forking = (now() - began) / count;
-  for (int i = 0; i < count; i++) forked[i].pidfd = open_child(forked[i].pid, runs[i]->trouble); /* no child has another's */
-  /* Other threads may want the GIL, or what Python's hooks have locked; where there are none, all of that can wait. */
-  if (alone && watch->quiet) {
-    stuck_fork_unwatch();
-    wait_quietly(watch, runs, forked, count, mask);
-    stuck_fork_watch(mask, watch->fork_patience, watch->output);
+  watch_forks(&row);
+  PyOS_BeforeFork();
+  stuck_fork_unwatch();
+  if (fork_some(&row) || (alone && watch->quiet && wait_quietly(&row))) {
+    for (int i = 0; i < row.next - 1; i++) /* the others' */
+      if (forked[i].pidfd >= 0) close(forked[i].pidfd);
+    PyOS_AfterFork_Child();
+    PyGILState_Release(gil);
+    return row.next - 1;
   }
+  watch_forks(&row);
   PyOS_AfterFork_Parent();
   stuck_fork_unwatch();
   PyGILState_Release(gil);
@@ -265,6 +323,6 @@ int isolate_fork(struct isolate_run *const *runs, int count, struct isolate_watc
     runs[i]->pid = forked[i].pid, runs[i]->pidfd = forked[i].pidfd;
     runs[i]->started = forked[i].started, runs[i]->ended = forked[i].ended;
   }
-  watch->forking = forking;
+  watch->forking = row.forking / row.next;
   return -1;
 }

@@ -68,14 +68,14 @@ class Beside:
 
     def fill(self) -> None:
         """Begin what may begin now."""
-        while (turn := self._schedule.choose()) is not None:
+        while (turn := self._schedule.choose(self.runs.row)) is not None:
             item = self._at(turn)
             assert item is not None
             self._tests[item].begin_ahead()
 
     def wait_for_room(self, test: ItemBeside, wish: Wish) -> None:
         """Wait until a test may begin that has its turn. :raises KeyboardInterrupt: by Ctrl-C."""
-        while not self._schedule.has_room(wish):
+        while not self._schedule.has_room(wish, self.runs.row):
             self.runs.wait_for_one()
         self._schedule.begun(test.turn, wish)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pytest_isolate.plugin.run.isolation import Isolation
     from pytest_isolate.plugin.run.thread_logs import ThreadLogs
     from pytest_isolate.sandbox.outcome import Outcome
-    from pytest_isolate.session.side_by_side import Run
+    from pytest_isolate.session.begun_run import Run
     from pytest_isolate.spec.spec import Spec
 
 

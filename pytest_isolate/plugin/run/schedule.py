@@ -52,16 +52,16 @@ class Schedule:
         self._turn, self._next = turn, max(self._next, turn + 1)
         self._wish, self._shut = None, False
 
-    def choose(self) -> int | None:
+    def choose(self, row: int = 1) -> int | None:
         """The test that is to begin now, ahead of its turn; None: none, until another has ended, or the next turn.
 
-        It counts as begun.
+        It counts as begun. :param row: see :meth:`has_room`.
         """
         while not self._shut and self._next - self._turn <= self._ahead:
             self._wish = wish = self._wish or self._ask(self._next)
             if wish is None or wish.begin in (Begin.BARRIER, Begin.ALONE):
                 self._shut = True
-            elif wish.begin is Begin.AHEAD and not self.has_room(wish):
+            elif wish.begin is Begin.AHEAD and not self.has_room(wish, row):
                 return None
             else:
                 self._next, self._wish = self._next + 1, None
@@ -70,12 +70,18 @@ class Schedule:
                     return self._next - 1
         return None
 
-    def has_room(self, wish: Wish) -> bool:
-        """Whether a test may run beside those that do; one may always run that is by itself."""
-        jobs = sum(min(other.jobs, self._jobs) for other in self._busy.values())
-        memory = sum(other.memory for other in self._busy.values())
-        fits = self._memory is None or not wish.memory or memory + wish.memory <= self._memory
-        return not self._busy or (jobs + min(wish.jobs, self._jobs) <= self._jobs and fits)
+    def has_room(self, wish: Wish, row: int = 1) -> bool:
+        """Whether a test may begin beside those that have; one may always that is by itself.
+
+        :param row: how many may have begun for each job, if each test counts as one; they run one after another.
+        """
+        wishes = [*self._busy.values(), wish]
+        jobs = sum(min(each.jobs, self._jobs) for each in wishes)
+        memory = sum(each.memory for each in wishes)
+        most = self._jobs * (row if jobs == len(wishes) else 1)
+        return len(wishes) == 1 or (
+            jobs <= most and (self._memory is None or not wish.memory or memory <= self._memory)
+        )
 
     def begun(self, turn: int, wish: Wish) -> None:
         """The test of that turn runs."""

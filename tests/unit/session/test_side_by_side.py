@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pytest_isolate.session import leaks, outcome_builder, side_by_side
-from pytest_isolate.session.side_by_side import Run, SideBySide
+from pytest_isolate.session.begun_run import Run
+from pytest_isolate.session.side_by_side import SideBySide
 from pytest_isolate.spec.errors import SetupError
 from pytest_isolate.spec.spec import Spec
 
@@ -52,15 +53,27 @@ class Clocked:
     def new_slot(self) -> object:
         return SimpleNamespace(forker=SimpleNamespace(reap=lambda: None, trouble=lambda: None))
 
-    def prepare(self, _slot: object, _held: object, body: object, **_: object) -> object:
-        return SimpleNamespace(body=body, own=())
+    def prepare(self, slot: object, _held: object, body: object, **_: object) -> object:
+        return SimpleNamespace(slot=slot, body=body, own=())
 
-    def launch(self, starts: Sequence[Any], **_: object) -> list[object]:
-        self.forked.append([start.body[0] for start in starts])
-        return [
-            SetupError("fork", "", errno.ENOMEM) if start.body[0] in self.lacking else self._watcher(start)
-            for start in starts
-        ]
+    def launch(self, starts: Sequence[Any], *, at_once: int, quiet: bool, **_: object) -> list[object]:
+        """As fork_together: the first that end make room for others of the row, if somebody waits for that."""
+        self.forked.append([])
+        ends: list[float] = []
+        watchers: list[object] = []
+        for start in starts:
+            if len(ends) == at_once:
+                if not quiet or min(ends) > self.now + 0.05:
+                    watchers.append(None)
+                    continue
+                self.now = max(self.now, ends.pop(ends.index(min(ends))))
+            self.forked[-1].append(start.body[0])
+            if start.body[0] in self.lacking:
+                watchers.append(SetupError("fork", "", errno.ENOMEM))
+            else:
+                watchers.append(self._watcher(start))
+                ends.append(self.now + start.body[1])
+        return watchers
 
     def _watcher(self, start: Any) -> object:
         started, ends = self.now, self.now + start.body[1]
@@ -90,7 +103,7 @@ def report_all(clocked: Clocked, lengths: dict[str, float]) -> list[str]:
     begun: dict[str, Run] = {}
 
     def begin() -> None:
-        while to_come and len(begun) - sum(not beside._goes_on(run) for run in begun.values()) < 2:
+        while to_come and len(begun) - sum(not beside._goes_on(run) for run in begun.values()) < 2 * beside.row:
             name = to_come.pop(0)
             body: Any = (name, lengths[name])
             begun[name] = beside.start(Spec(), body)
@@ -107,13 +120,21 @@ def test_short_runs_are_forked_together_when_those_before_have_been_reported(mon
     clocked = Clocked(monkeypatch)
     names = report_all(clocked, {"a": 0.01, "b": 0.012, "c": 0.008, "d": 0.011, "e": 0.01})
     assert names == ["a", "b", "c", "d", "e"]
-    assert clocked.forked == [["a", "b"], ["c", "d"], ["e"]]
+    assert clocked.forked == [["a", "b", "c", "d", "e"]]
+    assert clocked.now == pytest.approx(100.028)
+
+
+def test_a_row_has_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocked = Clocked(monkeypatch)
+    names = report_all(clocked, {f"{number}": 0.01 for number in range(11)})
+    assert len(names) == 11
+    assert [len(row) for row in clocked.forked] == [8, 3]
 
 
 def test_a_long_run_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     clocked = Clocked(monkeypatch)
     report_all(clocked, {"long": 1.0, "a": 0.01, "b": 0.01, "c": 0.01})
-    assert clocked.forked == [["long", "a"], ["b"], ["c"]]
+    assert clocked.forked == [["long", "a", "b", "c"]]
     assert clocked.now == pytest.approx(101.0)
 
 

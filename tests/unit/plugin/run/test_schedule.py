@@ -21,20 +21,20 @@ class Line:
         self.asked.append(turn)
         return self.wishes[turn] if turn < len(self.wishes) else None
 
-    def begin(self, turn: int) -> list[int]:
+    def begin(self, turn: int, *, row: int = 1) -> list[int]:
         """A test has its turn and begins; what begins beside it."""
         self.schedule.have_turn(turn)
         self.schedule.begun(turn, self.wishes[turn])
-        return self.chosen()
+        return self.chosen(row)
 
     def end(self, turns: Iterable[int]) -> list[int]:
         for turn in turns:
             self.schedule.ended(turn)
         return self.chosen()
 
-    def chosen(self) -> list[int]:
+    def chosen(self, row: int = 1) -> list[int]:
         found = []
-        while (turn := self.schedule.choose()) is not None:
+        while (turn := self.schedule.choose(row)) is not None:
             found.append(turn)
         return found
 
@@ -44,6 +44,23 @@ def test_as_many_begin_as_there_are_jobs() -> None:
     assert tests.begin(0) == [1, 2]
     assert tests.end([1]) == [3]
     assert tests.end([0, 2]) == [4, 5]
+
+
+def test_several_for_each_job_begin_where_they_follow_one_another() -> None:
+    tests = Line(*[AHEAD] * 9, jobs=2)
+    assert tests.begin(0, row=3) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_one_that_counts_as_two_stands_in_no_row(place: int) -> None:
+    wishes = [Wish(AHEAD)] * 9
+    wishes[place] = Wish(AHEAD, jobs=2)
+    assert Line(*wishes, jobs=3).begin(0, row=3) == [1]
+
+
+def test_a_row_stays_within_the_memory() -> None:
+    tests = Line(*[Wish(AHEAD, memory=3)] * 9, jobs=2, memory=10)
+    assert tests.begin(0, row=3) == [1, 2]
 
 
 def test_none_begins_that_there_is_not() -> None:

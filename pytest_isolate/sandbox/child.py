@@ -7,8 +7,8 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from pytest_isolate.linux.calls import calls
@@ -27,6 +27,30 @@ def prepare(stacks: Fd) -> None:
     faulthandler.unregister(DUMP_SIGNAL)
 
 
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """For a fork, until :func:`freeze`: Python's own fork hooks allocate, and a collection may be due just then.
+
+    One test in some thousands paid for a copy of the whole heap, and was slower by the time that takes.
+    """
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
+
+
+def freeze() -> None:
+    """In a child: exempt every object of the parent from garbage collection.
+
+    That would write to, and so copy (and charge to this test's memory) every page of the parent's heap. It splices
+    lists: some pages, whatever the heap's size.
+    """
+    gc.freeze()
+
+
 def run(line: Line, body: Callable[[Line], None], stacks: Fd, complete: Callable[[], None] | None) -> NoReturn:
     """Run ``body(line)`` and end this process.
 
@@ -35,9 +59,6 @@ def run(line: Line, body: Callable[[Line], None], stacks: Fd, complete: Callable
     """
     status = 1
     try:
-        # Exempts every object of the parent from garbage collection, which would write to, and so copy (and charge to
-        # this test's memory) every page of the parent's heap. It splices lists: some pages, whatever the heap's size.
-        gc.freeze()
         faulthandler.enable(stacks)
         faulthandler.register(DUMP_SIGNAL, stacks, all_threads=True, chain=False)
         if line.spec.env:

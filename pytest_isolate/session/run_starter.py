@@ -201,8 +201,8 @@ class RunStarter:
         looks = [look - now for other in others if (look := other.next_look()) is not None]
         patience = [self._patience(start.held.spec) for start in starts]
         timeouts = [start.held.spec.limits.timeout for start in starts]
-        with self.handlers.held():
-            return fork_together(
+        with self.handlers.held(), child.collector_off():
+            number, interrupt = fork_together(
                 [start.slot.forker for start in starts],
                 at_once=at_once,
                 quiet=quiet,
@@ -210,6 +210,9 @@ class RunStarter:
                 patience=_least([*patience, *looks]),
                 timeout=_least(timeouts),
             )
+            if number >= 0:
+                child.freeze()
+            return number, interrupt
 
     def _patience(self, spec: Spec) -> float | None:
         """Seconds that nothing is to be done here in: until the time-out, or until somebody looks whether it stalls."""

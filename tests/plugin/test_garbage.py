@@ -120,3 +120,41 @@ def test_a_generator_in_a_cycle_is_covered_to_its_end(project: Project) -> None:
     )
     result = project.isolated("--cov=test_it", "--cov-report=term-missing")
     result.stdout.re_match_lines([r"test_it.py +8 +0 +100%"])
+
+
+def test_a_collection_that_is_due_at_the_fork_leaves_alone_what_pytest_has(project: Project) -> None:
+    """One test in some thousands had a copy of the whole heap in its memory."""
+    project.write(
+        collections_seen="""
+        import gc, os
+
+        seen = []  # process, frozen objects
+
+        def note(phase, info):
+            if phase == "start":
+                seen.append((os.getpid(), gc.get_freeze_count()))
+
+        def make_due():
+            gc.set_threshold(5, 1, 1)
+
+        gc.callbacks.append(note)
+        os.register_at_fork(before=make_due, after_in_parent=lambda: gc.set_threshold(700, 10, 10))
+        """,
+        conftest="import collections_seen",
+        test_it="""
+        import gc, os
+        from collections_seen import seen
+
+        def test_it():
+            frozen = [frozen for process, frozen in seen if process == os.getpid()]
+            assert frozen and min(frozen) > 1000
+            assert gc.isenabled()
+
+        def test_with_the_collector_off():
+            gc.disable()
+
+        def test_after_it():
+            assert gc.isenabled()
+        """,
+    )
+    project.isolated().assert_outcomes(passed=3)

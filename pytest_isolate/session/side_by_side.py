@@ -30,6 +30,8 @@ _SHORT = 0.05
 #: How many short runs follow one another, for each job, before this process reports them all: while one ends and the
 #: next is forked, another computes.
 _ROW = 4
+#: How many all jobs have begun at most, if not by one each: where there are more jobs, this process is the limit.
+_ROWS = 16
 _MEMORY = 8  # how many runs the mean of their lengths has in mind
 
 
@@ -45,11 +47,12 @@ class SideBySide:
         self._running: list[Run] = []
         self._waiting: list[Run] = []  # ended, and their sandboxes are still held: something is to be copied out
         self._mean = 0.0  # seconds of the last runs
+        self._row = max(1, min(_ROW, _ROWS // jobs))
 
     @property
     def row(self) -> int:
         """How many may have begun for each job; where it is more than one, they are forked as others end."""
-        return _ROW if self._mean <= _SHORT / 2 else 1
+        return self._row if self._mean <= _SHORT / 2 else 1
 
     def pids(self) -> set[int]:
         """The processes of the runs that go on."""

@@ -124,6 +124,12 @@ def test_short_runs_are_forked_together_when_those_before_have_been_reported(mon
     assert clocked.now == pytest.approx(100.028)
 
 
+@pytest.mark.parametrize(("jobs", "row"), [(1, 4), (2, 4), (4, 4), (8, 2), (16, 1), (64, 1)])
+def test_a_row_is_short_where_there_are_many_jobs(jobs: int, row: int) -> None:
+    starter: Any = None
+    assert SideBySide(starter, starter, jobs=jobs).row == row
+
+
 def test_a_row_has_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     clocked = Clocked(monkeypatch)
     names = report_all(clocked, {f"{number}": 0.01 for number in range(11)})

@@ -69,6 +69,13 @@ def given_up() -> list[Mutation]:
             "tests/plugin/test_descriptors.py::test_no_descriptor_that_leads_out_reaches_a_test",
         ),
         Mutation.of_one(
+            "closing of pidfds of others of the row",
+            f"{_NATIVE}fork.c",
+            "if (forked[i].pidfd >= 0) close(forked[i].pidfd);",
+            ";",
+            "tests/kernel/test_row.py::test_a_child_has_no_descriptor_of_those_before_it_nor_of_the_wait",
+        ),
+        Mutation.of_one(
             "closing of descriptors of sandboxes and builder",
             "pytest_isolate/session/run_starter.py",
             "return (*self.sandboxes.secrets(), *self.host_ports.secrets(doors))",

@@ -101,6 +101,14 @@ def collapse(start: int, limit: int) -> tuple[int, int, int]:
     return int(done), int(tried[0]), int(where[0])
 
 
+def align_heap() -> None:
+    """Have the heap grow from where a huge page begins, if this process has one thread.
+
+    Then :func:`collapse` can gather it to its end. Before a fork, so does the child's.
+    """
+    lib.isolate_align_heap()
+
+
 class Kind(IntFlag):
     """What instances of a class are to :func:`make_immortal`; ``enum isolate_kind``, which explains them."""
 

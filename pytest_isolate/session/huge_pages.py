@@ -34,8 +34,10 @@ class Heap:
         collapse: Callable[[int, int], tuple[int, int, int]] = native.collapse,
         clock: Callable[[], float] = time.monotonic,
         resident: Callable[[], int] | None = None,
+        align: Callable[[], None] = native.align_heap,
     ) -> None:
         self._collapse = collapse
+        self._align = align
         self._clock = clock
         self._resident = resident or _resident
         self._forks: deque[float] = deque(maxlen=_FORKS)  # seconds
@@ -66,6 +68,8 @@ class Heap:
             return
         fork = self._usual_fork()
         started = self._clock()
+        if not self._next and not self._at:
+            self._align()
         tries = 0
         while True:
             done, tried, self._next = self._collapse(self._next, _STEP)

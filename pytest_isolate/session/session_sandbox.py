@@ -75,6 +75,7 @@ class SessionSandbox:
         :raises SetupError: there is no fork.
         """
         self._forker = Forker()
+        native.align_heap()  # of which each test's fork copies what is not in huge pages
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
         entry = Entry(init_pidfd=self._sandbox.init_pidfd, attach=self._sandbox.attach, close=(), cwd=calls.getcwd())
         try:

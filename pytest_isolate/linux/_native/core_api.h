@@ -74,6 +74,7 @@ void isolate_free(char *bytes);
 
 /* huge_pages.c */
 long isolate_collapse(uint64_t *from, long limit, long *tried);
+void isolate_align_heap(void);
 
 /* landlock.c */
 int isolate_landlock_version(void);

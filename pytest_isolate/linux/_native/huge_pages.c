@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -59,4 +60,14 @@ long isolate_collapse(uint64_t *from, long limit, long *tried) {
   }
   if (maps) fclose(maps);
   return done;
+}
+
+/* Lets the heap of malloc(3) grow from where a huge page begins: what is below can be gathered to its end, which is what this process
+ * writes to most. And before a fork: what the child's heap grows by is a mapping of its own, as the kernel joins no anonymous memory
+ * to what was inherited (mm/vma.c), and a huge page lies within one. malloc(3) expects that others move the break, and what is left
+ * out is never touched; but sbrk(3) is for one thread. */
+void isolate_align_heap(void) {
+  uintptr_t rest = (uintptr_t)sbrk(0) % BLOCK;
+  if (!rest || unshare(CLONE_THREAD) < 0) return; /* the latter changes nothing, and is refused where there are several */
+  if (sbrk((intptr_t)(BLOCK - rest)) == (void *)-1) return; /* a limit (RLIMIT_DATA): then as it is */
 }

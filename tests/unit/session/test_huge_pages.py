@@ -13,7 +13,13 @@ class Memory:
     def __init__(self, blocks: int, *, seconds: float, works: bool = True) -> None:
         self.blocks, self.seconds, self.works = blocks, seconds, works
         self.now, self.gathered, self.calls = 0.0, 0, 0
-        self.heap = Heap(self.collapse, lambda: self.now, lambda: self.blocks * 2 * _MB)
+        self.aligned: list[int] = []  # how much had been gathered then
+        self.heap = Heap(
+            self.collapse,
+            lambda: self.now,
+            lambda: self.blocks * 2 * _MB,
+            lambda: self.aligned.append(self.gathered),
+        )
 
     def collapse(self, start: int, limit: int) -> tuple[int, int, int]:
         self.calls += 1
@@ -35,10 +41,19 @@ def test_the_heap_is_gathered_where_many_runs_follow() -> None:
     assert memory.gathered == 100
 
 
+def test_its_newest_block_is_completed_before_that_and_not_again() -> None:
+    memory = Memory(100, seconds=0.001)
+    memory.run(300, fork=0.01)
+    memory.blocks = 200
+    memory.run(300, fork=0.01)
+    assert memory.aligned == [0]
+
+
 def test_it_is_left_alone_where_few_runs_follow() -> None:
     memory = Memory(100, seconds=0.001)
     memory.run(15, fork=0.01)
     assert memory.calls == 0
+    assert memory.aligned == []
 
 
 def test_it_is_left_alone_where_that_costs_more_than_the_runs_to_come_would_save() -> None:

@@ -28,6 +28,19 @@ def test_an_empty_file_stands_for_one_that_cannot_be_read(content: str, found: l
     assert changes_in(tmp_path / "scratch", over=tmp_path / "host", skeleton=True) == found
 
 
+@pytest.mark.parametrize(("seconds", "found"), [(-1, []), (0, []), (1, ["M"])])
+def test_a_file_that_somebody_else_wrote_to_meanwhile_is_none_of_the_tests(
+    seconds: int, found: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "host").mkdir()
+    (tmp_path / "scratch/upper").mkdir(parents=True)
+    for place, since in (("host", 1000), ("scratch/upper", 1000 + seconds)):
+        (tmp_path / place / "log").write_text("line\n")
+        os.utime(tmp_path / place / "log", (since, since))
+
+    assert changes_in(tmp_path / "scratch", over=tmp_path / "host", skeleton=True) == found
+
+
 @pytest.mark.parametrize("layer", ["skeleton", "overlay"])
 def test_a_layer_that_the_test_left_alone_is_not_even_read(layer: str, on_tmpfs: Path, tmp_path: Path) -> None:
     upper = on_tmpfs / "upper"

@@ -58,8 +58,8 @@ static int is_older(struct timespec one, struct timespec other) {
 
 /* Opening a file for writing copies it up with its times and size as they were: only a difference in these is a
  * change. Entries of a skeleton stand in for the host's: they belong to this user, with what modes that takes, and those that
- * this user cannot read are empty. They were copied when the sandbox was made: where the host's is newer, somebody has written to that one
- * since, as to a log. A test that wrote to its copy before is not told of then. */
+ * this user cannot read are empty. They were copied when the sandbox was made: where the host's was changed last, somebody else wrote to that one since,
+ * as to a log; what the test did to its copy before is not told of then. By the time that nobody can set (st_ctim). */
 static int same_file(const struct changes *changes, int at, const char *name, const struct stat *upper,
                      const struct stat *lower, const char *path) {
   if ((upper->st_mode ^ lower->st_mode) & S_IFMT) return 0;
@@ -69,7 +69,7 @@ static int same_file(const struct changes *changes, int at, const char *name, co
   if (S_ISDIR(upper->st_mode)) return 1;
   if (S_ISLNK(upper->st_mode)) return same_text(at, name, path);
   if (changes->skeleton && !upper->st_size && faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) < 0) return 1;
-  if (changes->skeleton && is_older(upper->st_mtim, lower->st_mtim)) return 1;
+  if (changes->skeleton && is_older(upper->st_ctim, lower->st_ctim)) return 1;
   return upper->st_size == lower->st_size && upper->st_mtim.tv_sec == lower->st_mtim.tv_sec &&
          upper->st_mtim.tv_nsec == lower->st_mtim.tv_nsec;
 }

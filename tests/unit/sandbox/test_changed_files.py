@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,16 +29,21 @@ def test_an_empty_file_stands_for_one_that_cannot_be_read(content: str, found: l
     assert changes_in(tmp_path / "scratch", over=tmp_path / "host", skeleton=True) == found
 
 
-@pytest.mark.parametrize(("seconds", "found"), [(-1, []), (0, []), (1, ["M"])])
+@pytest.mark.parametrize(("last", "found"), [("host", []), ("scratch/upper", ["M"])])
+@pytest.mark.parametrize("modified", [500, 1500])
 def test_a_file_that_somebody_else_wrote_to_meanwhile_is_none_of_the_tests(
-    seconds: int, found: list[str], tmp_path: Path
+    last: str, found: list[str], modified: int, tmp_path: Path
 ) -> None:
     (tmp_path / "host").mkdir()
     (tmp_path / "scratch/upper").mkdir(parents=True)
-    for place, since in (("host", 1000), ("scratch/upper", 1000 + seconds)):
+    for place in ("host", "scratch/upper"):
         (tmp_path / place / "log").write_text("line\n")
-        os.utime(tmp_path / place / "log", (since, since))
+        os.utime(tmp_path / place / "log", (1000, 1000))
+    assert changes_in(tmp_path / "scratch", over=tmp_path / "host", skeleton=True) == []
 
+    time.sleep(0.02)  # more than a tick of the kernel's clock for files
+    (tmp_path / last / "log").write_text("another\n")
+    os.utime(tmp_path / last / "log", (modified, modified))
     assert changes_in(tmp_path / "scratch", over=tmp_path / "host", skeleton=True) == found
 
 

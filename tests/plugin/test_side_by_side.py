@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -108,7 +109,7 @@ def stable(seen: object) -> str:
         ["-v", "-rA", "--junitxml=out.xml"],
         ["-x"],
         ["-q", "--maxfail=2"],
-        ["-p", "cacheprovider", "--sw"],
+        ["-p", "cacheprovider", "-p", "stepwise", "--sw"],
         ["-o", "log_cli=true", "--log-cli-level=info", "--durations=1", "--durations-min=2"],
         ["-n1", "-v"],
     ],
@@ -130,6 +131,8 @@ def test_what_is_shown_is_that_of_one_at_a_time(project: Project, options: list[
     for jobs in (1, 4):
         base = project.path / "base"
         result = project.isolated(f"--isolate-jobs={jobs}", f"--basetemp={base}", "--isolate-usage=0", *options)
+        assert result.ret in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED)
+        shutil.rmtree(project.path / ".pytest_cache", ignore_errors=True)
         lines = [line for line in result.outlines if line != "isolate: 4 at a time"]
         lines += [path.read_text() for path in project.path.glob("*.xml")]
         lines += sorted(path.name for path in base.rglob("*"))  # nothing of what was thrown away
@@ -202,6 +205,91 @@ def test_what_reaches_out_of_its_sandbox_runs_beside_no_other(project: Project) 
     }
     assert not [pair for pair in overlapping if "alone" in "".join(pair)]
     assert {("1", "2"), ("1", "3"), ("2", "3"), ("4", "5"), ("6", "7")} <= overlapping
+
+
+def test_tests_that_share_a_server_in_a_thread_run_side_by_side_if_they_say_so(project: Project) -> None:
+    """What the thread logs and writes meanwhile is in a report, and not on the terminal."""
+    project.write(
+        test_it="""
+        import logging, os, socket, threading
+        import pytest
+
+        @pytest.fixture(scope="module", autouse=True)
+        def port():
+            def serve():
+                waiting = []
+                while len(waiting) < 2:
+                    connection, _ = sock.accept()
+                    waiting.append(connection)
+                    logging.getLogger().warning("somebody came, %d", len(waiting))
+                    os.write(2, b"written by the thread\\n")
+                for connection in waiting: connection.sendall(b"both")  # none has an answer before the other has come
+            with socket.create_server(("127.0.0.1", 0)) as sock:
+                thread = threading.Thread(target=serve, daemon=True)
+                thread.start()
+                yield sock.getsockname()[1]
+
+        @pytest.mark.isolate(exclusive=False)
+        @pytest.mark.parametrize("number", range(2))
+        def test_it(port, number, record_property):
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
+                assert sock.recv(4) == b"both"
+            logging.getLogger().warning("here is test %d", number)
+        """
+    )
+    result = project.isolated("--isolate-jobs=2", "-rA")
+    assert result.ret == 0
+    first, last = (
+        "\n".join(part) for part in split(result.outlines, lambda line: re.match("___* test_it", line) is not None)[1:]
+    )
+    for text in ("somebody came, 1", "somebody came, 2", "here is test 0"):
+        assert first.count(text) == 1
+    assert last.count("here is test 1") == 1
+    assert "somebody" not in last
+    assert "test 0" not in last
+    written = [*result.outlines, *result.errlines].count("written by the thread")
+    assert written == first.splitlines().count("written by the thread") == 2
+
+
+def split(lines: list[str], begins: Callable[[str], bool]) -> list[list[str]]:
+    """Parts of ``lines``, of which each but the first has one as its first that ``begins`` it."""
+    parts: list[list[str]] = [[]]
+    for line in lines:
+        if begins(line):
+            parts.append([])
+        parts[-1].append(line)
+    return parts
+
+
+HYPOTHESIS = """
+    import mmap, time
+    import pytest
+    from hypothesis import given, settings, strategies
+
+    BEGUN = mmap.mmap(-1, 2)
+
+    @pytest.mark.parametrize("number", range(2))
+    @settings(max_examples=1, deadline=None)
+    @given(some=strategies.integers())
+    def test_it(number, some):
+        BEGUN[number], end = 1, time.time() + SECONDS
+        while not BEGUN[1] and time.time() < end: time.sleep(0.01)
+        assert BEGUN[1] == MEET or number == 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "meet"),
+    [([], "True"), (["--maxfail=9"], "False"), (["-p", "cacheprovider", "-p", "stepwise", "--sw"], "False")],
+)
+def test_hypothesis_tests_run_side_by_side_unless_a_failure_may_end_the_run(
+    project: Project, options: list[str], meet: str
+) -> None:
+    """Their folder is the host's, and a test that was not to run would leave its examples there."""
+    pytest.importorskip("hypothesis")
+    project.write(test_it=HYPOTHESIS.replace("SECONDS", "60" if options == [] else "0.5").replace("MEET", meet))
+    result = project.isolated("--isolate-jobs=2", "-p", "hypothesispytest", *options)
+    result.assert_outcomes(passed=2)
 
 
 def overlap(one: list[float], other: list[float]) -> bool:

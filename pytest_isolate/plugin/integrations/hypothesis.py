@@ -13,7 +13,15 @@ from pytest_isolate.plugin.integrations.integration import Integration
 
 
 class Hypothesis(Integration):
-    """The test writes to that folder itself."""
+    """The test writes to that folder itself.
+
+    The examples of each test have a folder of their own there, and are written so that several processes may.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        super().__init__(config)
+        ends_early = getattr(config.option, "maxfail", 0) or getattr(config.option, "stepwise", False)
+        self.shares_folders = not ends_early  # else examples would be kept of tests that were not to run
 
     def folders(self, item: pytest.Item) -> list[str]:
         """The folder, if the test is one of hypothesis'."""

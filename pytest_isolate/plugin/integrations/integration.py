@@ -27,6 +27,9 @@ class Integration:
     kinds: tuple[str, ...] = ()  #: of messages (:mod:`pytest_isolate.plugin.messages`) that :meth:`receive` takes
     makereport_outside: tuple[str, ...] = ()  #: names of the plugin, whose ``pytest_runtest_makereport`` runs outside
 
+    #: Whether tests may write to :meth:`folders` at the same time, and one that is thrown away after that does no harm.
+    shares_folders = False
+
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
 

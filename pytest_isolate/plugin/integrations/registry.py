@@ -82,6 +82,10 @@ class Integrations:
         """Folders of the host that the plugins write to from inside."""
         return [folder for each in self._with["folders"] for folder in each.folders(item)]
 
+    def keep_in_order(self, item: pytest.Item) -> bool:
+        """Whether such a folder is to be written by one test after another, in their order."""
+        return any(not each.shares_folders and each.folders(item) for each in self._with["folders"])
+
     def before(self, item: pytest.Item, attempts: int) -> list[Callable[[], object]]:
         """What the child is to do before the test."""
         return [step for each in self._with["before"] if (step := each.before(item, attempts)) is not None]

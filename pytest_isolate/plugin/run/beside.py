@@ -19,6 +19,7 @@ from pytest_isolate.spec.errors import IsolateError
 
 if TYPE_CHECKING:
     from pytest_isolate.plugin.run.isolation import Isolation
+    from pytest_isolate.plugin.run.thread_logs import ThreadLogs
     from pytest_isolate.session.side_by_side import SideBySide
     from pytest_isolate.spec.spec import Spec
 
@@ -40,6 +41,7 @@ class Beside:
         self._turn = -1
         self._session: pytest.Session | None = None
         self._folder: str | None = None  # as of ItemBeside, of the test whose turn it is
+        self.thread_logs: ThreadLogs | None = None  #: where that test's report gets what threads of this process log
 
     @cached_property
     def runs(self) -> SideBySide:
@@ -83,6 +85,11 @@ class Beside:
         """Wait until no test runs. :raises KeyboardInterrupt: by Ctrl-C."""
         if "runs" in vars(self):
             self.runs.wait_for_all()
+
+    def stop_listening(self) -> None:
+        """In a child, which may be that of a later test."""
+        if self.thread_logs is not None:
+            self.thread_logs.stop()
 
     def begins(self, session: pytest.Session) -> None:
         """A test is about to be forked."""
@@ -138,14 +145,14 @@ class Beside:
 
     def stands_alone(self, item: pytest.Item, spec: Spec) -> bool:
         """Whether it reaches something outside of its sandbox, and so must run beside no other."""
-        if self._isolation.threads.may_log() or _MEASURING.intersection(getattr(item, "fixturenames", ())):
-            return True
         try:
             keeper = self._isolation.keeper()
             if keeper.degraded(spec):
                 return True
             if spec.exclusive is not None:
                 return spec.exclusive
+            if self._isolation.threads.may_log() or _MEASURING.intersection(getattr(item, "fixturenames", ())):
+                return True
             return spec.network != "none" or bool(spec.writable or spec.devices) or keeper.has_doors(spec)
         except IsolateError:
             return True

@@ -69,9 +69,13 @@ class ItemBeside(IsolatedItem):
         if not higher_scoped_fixtures.is_free(self._item, self._fixtures_outside):
             return Begin.BARRIER
         item = self._item
-        leaves_files = self._spec is not self._asked or kept_folders.makes_folders(item) or self._beside.is_taken(self)
-        waits = higher_scoped_fixtures.must_be_looked_at(item, self._fixtures_outside)
-        return Begin.IN_TURN if leaves_files or waits else Begin.AHEAD
+        waits = (
+            (self._spec is not self._asked and self._isolation.integrations.keep_in_order(item))
+            or kept_folders.makes_folders(item)
+            or self._beside.is_taken(self)
+            or higher_scoped_fixtures.must_be_looked_at(item, self._fixtures_outside)
+        )
+        return Begin.IN_TURN if waits else Begin.AHEAD
 
     def begin_ahead(self) -> None:
         """Begin in another test's turn. What cannot begin does so, or is told why, at its own."""
@@ -93,37 +97,45 @@ class ItemBeside(IsolatedItem):
         return super().set_up(lack)
 
     def run(self, failure: BaseException | None, attempts_before: int) -> tuple[Outcome, str]:
-        if attempts_before == 0 and (outcome := self._run_beside(failure)) is not None:
-            return outcome, ""
+        if attempts_before == 0 and (end := self._run_beside(failure)) is not None:
+            return end
         self._beside.wait_for_all()
         self._unread, self._live = {}, (b"", b"")
         return super().run(failure, attempts_before)
 
-    def _run_beside(self, failure: BaseException | None) -> Outcome | None:
-        """None: it has to be run by itself."""
+    def _run_beside(self, failure: BaseException | None) -> tuple[Outcome, str] | None:
+        """As :meth:`run`; None: it has to be run by itself."""
         self._stop_timers()  # before the look at threads, which pytest-timeout's timer may be
         wish = None if self._run is not None else self.wish()
         if wish is not None and wish.begin is Begin.ALONE:
             return None
         try:
-            self._beside.have_turn(self)
-            if self._run is None and wish is not None:
-                self._beside.wait_for_room(self, wish)
-                self._run = self._start(failure, [])
-            assert self._run is not None
-            return self._beside.runs.wait_for(self._run, self._beside.fill)
-        except Interrupted as end:  # raised again when the reports of the run have been logged
-            return end.outcome
+            with self._listen_to_threads() as thread_logs:
+                self._beside.thread_logs = thread_logs
+                outcome = self._wait_beside(failure, wish)
         except (IsolateError, OSError):
             self._beside.is_over(self)
             return None
+        return None if outcome is None else (outcome, "" if thread_logs is None else thread_logs.text())
+
+    def _wait_beside(self, failure: BaseException | None, wish: Wish | None) -> Outcome | None:
+        beside = self._beside
+        try:
+            beside.have_turn(self)
+            if self._run is None and wish is not None:
+                beside.wait_for_room(self, wish)
+                self._run = self._start(failure, [])
+            assert self._run is not None
+            return beside.runs.wait_for(self._run, beside.fill)
+        except Interrupted as end:  # raised again when the reports of the run have been logged
+            return end.outcome
 
     def _start(self, failure: BaseException | None, first: list[Callable[[], object]]) -> Run:
         beside = self._beside
         beside.begins(self._item.session)
         child = self._prepare_child(failure, 0, None)
         output = OwnOutput(beside.streams)
-        child.first[:0] = [output.take_over, *first]
+        child.first[:0] = [beside.stop_listening, output.take_over, *first]
         return beside.runs.start(
             self._spec,
             child.run,

@@ -178,12 +178,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         github.tell(terminalreporter, config, reports, everything=config.stash[options.SETTINGS].everything)
     if not reports:
         return
-    from pytest_isolate.plugin.report import summary  # noqa: PLC0415 - not before the end
+    from pytest_isolate.plugin.integrations import imports  # noqa: PLC0415 - not before the end
+    from pytest_isolate.plugin.report import summary  # noqa: PLC0415
 
     rows = config.stash[options.SETTINGS].usage_rows
     if rows is None:
         rows = 0 if terminalreporter.verbosity < 0 else summary.ROWS
-    for title, lines in summary.sections(reports, rows=rows):
+    for title, lines in summary.sections(reports, rows=rows, imported=imports.imported(config)):
         terminalreporter.section(title)
         for line in lines:
             terminalreporter.line(line)
@@ -207,9 +208,10 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Of xdist: when a worker has ended."""
-    from pytest_isolate.plugin.integrations import xdist  # noqa: PLC0415 - only with xdist
+    from pytest_isolate.plugin.integrations import imports, xdist  # noqa: PLC0415 - only with xdist
 
     xdist.raise_errors(node)
+    imports.add(node.config, xdist.take_imports(node))
     overlooked.warn(node.config, xdist.take_warnings(node))
 
 

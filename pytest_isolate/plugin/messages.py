@@ -30,4 +30,5 @@ BENCHMARK = "benchmark"  # benchmark.py: what one benchmark measured
 SNAPSHOTS = "snapshots"  # syrupy.py: which snapshots the test asked for, and those to write
 ALLURE = "allure"  # allure.py: the test's result
 RETRIES = "retries"  # retry.py: what pytest-retry says at the end
+IMPORTS = "imports"  # imports.py: which modules the test has imported
 SCENARIO = "scenario"  # bdd.py: the report of a scenario

@@ -20,6 +20,7 @@ from pytest_isolate.plugin.integrations.browsers import Browsers
 from pytest_isolate.plugin.integrations.coverage import Coverage
 from pytest_isolate.plugin.integrations.dependency import Dependency
 from pytest_isolate.plugin.integrations.hypothesis import Hypothesis
+from pytest_isolate.plugin.integrations.imports import Imports
 from pytest_isolate.plugin.integrations.integration import Forwarder, Integration
 from pytest_isolate.plugin.integrations.json_report import JsonReport
 from pytest_isolate.plugin.integrations.junitxml import JunitXml
@@ -56,6 +57,7 @@ INTEGRATIONS: tuple[type[Integration], ...] = (
     RerunFailures,
     Servers,
     Browsers,
+    Imports,
 )
 
 #: Methods that are called for each test.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from pytest_isolate.plugin.integrations.integration import Integration
 _SESSION = "isolate_session"  # key in a worker's ``workerinput``: the name of the session
 _ERRORS = "isolate_usage_errors"  # key in a worker's ``workeroutput``: lines
 _WARNINGS = "isolate_warnings"  # the same
+_IMPORTS = "isolate_imports"  # in ``workeroutput``: as of imports.py
 _WARNED: pytest.StashKey[bool] = pytest.StashKey()  # in the controller's ``config.stash``
 
 
@@ -55,6 +56,18 @@ def leave_errors(config: pytest.Config, lines: list[str]) -> bool:
         return False
     output[_ERRORS] = lines
     return True
+
+
+def leave_imports(config: pytest.Config, imported: Mapping[str, tuple[int, int]]) -> None:
+    """In a worker: leave to the controller what :mod:`.imports` has counted."""
+    if (output := getattr(config, "workeroutput", None)) is not None:
+        output[_IMPORTS] = dict(imported)
+
+
+def take_imports(node: Any) -> Mapping[str, tuple[int, int]]:
+    """In the controller: what the worker of ``node`` has left."""
+    found: Mapping[str, tuple[int, int]] = getattr(node, "workeroutput", {}).get(_IMPORTS, {})
+    return found
 
 
 def raise_errors(node: Any) -> None:

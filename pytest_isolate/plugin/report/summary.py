@@ -5,7 +5,8 @@ Reads only what travels with reports (``user_properties``), so an xdist controll
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 ABSENT = "–"
@@ -15,6 +16,7 @@ ROWS = 10
 DEGRADED = "isolated with less than asked for (--isolate-unsupported=degrade)"
 _PREFIX = "isolate_"
 _NAMED = 2  # leaks of a test
+_MANY = 3  # modules for each test of the run, in the mean, which takes a millisecond or more
 
 
 class Row(NamedTuple):
@@ -35,10 +37,13 @@ class Row(NamedTuple):
         return (self.memory or 0, self.wall or 0)
 
 
-def sections(reports: Iterable[object], *, rows: int) -> Iterator[tuple[str, list[str]]]:
+def sections(
+    reports: Iterable[object], *, rows: int, imported: Mapping[str, tuple[int, int]] = MappingProxyType({})
+) -> Iterator[tuple[str, list[str]]]:
     """Title and lines of each part of the summary; nothing if no test was isolated.
 
     :param rows: of the usage table, 0 for none.
+    :param imported: how many modules tests have imported anew, by package, and in how many tests.
     """
     tests = _properties_by_test(reports)
     found = [_row(test, properties) for test, properties in tests.items()]
@@ -51,10 +56,21 @@ def sections(reports: Iterable[object], *, rows: int) -> Iterator[tuple[str, lis
             else f"the {rows} heaviest of {len(found)} isolated tests, by {by}"
         )
         yield title, table(heaviest)
+    if rows and (anew := _imported_anew(imported, len(found))):
+        yield "imported anew in many sandboxes", anew
     if leaks := _left_behind(tests):
         yield "tests that left something behind (--isolate-leaks)", leaks
     if missing := _not_in_force(tests):
         yield DEGRADED, missing
+
+
+def _imported_anew(imported: Mapping[str, tuple[int, int]], tests: int) -> list[str]:
+    often = [(modules, package, times) for package, (modules, times) in imported.items() if modules >= _MANY * tests]
+    return [
+        f"{package}: {modules // times} modules in each of {times} tests; if conftest.py imports it, once for all"
+        for modules, package, times in sorted(often, reverse=True)
+        if times > 1
+    ]
 
 
 def table(rows: Sequence[Row]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -149,6 +150,21 @@ def _is_set_up_for(item: pytest.Item, fixture: HigherScopedFixture) -> bool:
         and fixture.name in parameters
         and result[1] is parameters[fixture.name]
     )
+
+
+def does_nothing(definition: pytest.FixtureDef[Any]) -> bool:
+    """Whether it is that of a class of :mod:`unittest` which has no ``setUpClass`` and ``tearDownClass`` of its own.
+
+    pytest makes one for each class. Private: its name, and the names of the methods in its closure; the same in 8.0 to
+    9.2.
+    """
+    if not definition.argname.startswith("_unittest_setUpClass_fixture_"):
+        return False
+    from unittest import TestCase  # noqa: PLC0415 - pytest loads it late as well
+
+    functions = inspect.getclosurevars(definition.func).nonlocals
+    inherited: dict[str, Any] = {"setup": TestCase.setUpClass, "teardown": TestCase.tearDownClass}
+    return all(getattr(functions.get(name), "__func__", None) is method.__func__ for name, method in inherited.items())
 
 
 def must_be_looked_at(item: pytest.Item, needed: Sequence[HigherScopedFixture]) -> bool:

@@ -261,6 +261,43 @@ def split(lines: list[str], begins: Callable[[str], bool]) -> list[list[str]]:
     return parts
 
 
+CLASSES = """
+    import mmap, time
+    from unittest import TestCase
+
+    BEGUN, SET_UP = mmap.mmap(-1, 3), []
+
+    def meet(number):
+        BEGUN[number], end = 1, time.time() + 60
+        while 0 in BEGUN[:3] and time.time() < end: time.sleep(0.01)
+        assert 0 not in BEGUN[:3]
+
+    class TestOne(TestCase):
+        def test_it(self): meet(0)
+    class TestTwo(TestCase):
+        def test_it(self): meet(1)
+    class TestThree(TestCase):
+        def test_it(self):
+            self.addClassCleanup(print, "cleaned up")
+            meet(2)
+    class TestFour(TestCase):
+        @classmethod
+        def setUpClass(cls): SET_UP.append("four")
+        def test_it(self): assert SET_UP == ["four"]
+    class TestFive(TestCase):
+        @classmethod
+        def tearDownClass(cls): print("torn down")
+        def test_it(self): pass
+"""
+
+
+def test_classes_of_unittest_run_side_by_side_if_they_set_nothing_up(project: Project) -> None:
+    project.write(test_it=CLASSES)
+    result = project.isolated("--isolate-jobs=3", "-rP")
+    result.assert_outcomes(passed=5)
+    assert [line for line in result.outlines if line in ("cleaned up", "torn down")] == ["cleaned up", "torn down"]
+
+
 HYPOTHESIS = """
     import mmap, time
     import pytest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -36,7 +36,7 @@ class Isolation:
         self.session_keeper = SessionKeeper(config)
         self.integrations = Integrations(config, self.settings.makereport_outside)
         self.threads = SessionThreads(fixtures.FIRST_THREADS)
-        self.placement = Placement(self.settings.fixtures_inside, self.integrations.is_inside, self.threads)
+        self.placement = Placement(self.settings.fixtures_inside, self._is_inside, self.threads)
         self.messenger = Messenger(config)
         self.messenger.register()
         self.in_turn: str | None = None  #: why tests run one at a time, though it was asked for more
@@ -47,6 +47,11 @@ class Isolation:
             self._kept_layers = KeptLayers(self.settings, self.session_keeper.folders)
         self._left: int | None = None  # isolated tests to come
         self._told: dict[str, str] = {}  # what the host lacks, and the test beside which it is told
+
+    def _is_inside(self, definition: pytest.FixtureDef[Any]) -> bool:
+        """One that does nothing takes least time outside; but tests of two classes could not run at the same time."""
+        several = self.settings.jobs != 1
+        return self.integrations.is_inside(definition) or (several and higher_scoped_fixtures.does_nothing(definition))
 
     @cached_property
     def beside(self) -> Beside | None:

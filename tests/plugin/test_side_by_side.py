@@ -140,6 +140,8 @@ def test_what_is_shown_is_that_of_one_at_a_time(project: Project, options: list[
     assert shown[1] == shown[0]
 
 
+#: Before, a test that asks for a higher-scoped fixture waits for its turn (docs/options.md).
+FIXTURES_STAY = pytest.version_tuple >= (8, 4)
 SPANS = """
     import mmap, time
     import pytest
@@ -192,7 +194,8 @@ SERVED = """
 
 
 def test_what_reaches_out_of_its_sandbox_runs_beside_no_other(project: Project) -> None:
-    project.write(test_it=SPANS, test_server=SERVED)
+    served = SERVED if FIXTURES_STAY else re.sub(r"\[[67]\]", "[]", SERVED)
+    project.write(test_it=SPANS, test_server=served)
     records = project.records("--isolate-all", "--isolate-jobs=3", "--isolate-unsupported=skip")
     spans = {
         record["test"].partition("::test_")[2]: dict(record["properties"])["span"]
@@ -204,9 +207,14 @@ def test_what_reaches_out_of_its_sandbox_runs_beside_no_other(project: Project) 
         (one, other) for one in spans for other in spans if one < other and overlap(spans[one], spans[other])
     }
     assert not [pair for pair in overlapping if "alone" in "".join(pair)]
-    assert {("1", "2"), ("1", "3"), ("2", "3"), ("4", "5"), ("6", "7")} <= overlapping
+    meeting = {("1", "2"), ("1", "3"), ("2", "3"), ("4", "5"), ("6", "7")}
+    assert (meeting if FIXTURES_STAY else meeting - {("6", "7")}) <= overlapping
 
 
+fixtures_stay = pytest.mark.skipif(not FIXTURES_STAY, reason="each waits for its turn: see docs/options.md")
+
+
+@fixtures_stay
 def test_tests_that_share_a_server_in_a_thread_run_side_by_side_if_they_say_so(project: Project) -> None:
     """What the thread logs and writes meanwhile is in a report, and not on the terminal."""
     project.write(
@@ -370,6 +378,7 @@ WIDE = """
 """
 
 
+@fixtures_stay
 def test_ctrl_c_ends_all_of_them_and_shows_where_the_present_one_was(project: Project) -> None:
     project.write(
         test_it="""

@@ -246,6 +246,13 @@ def pytests_side() -> list[Mutation]:
             "    del item\n",
             f"{basics}test_a_marker_that_a_fixture_adds_too_late_ends_the_run",
         ),
+        Mutation.of_one(
+            "imports outside: the standard library's only",
+            "pytest_isolate/plugin/integrations/imports.py",
+            "origin.startswith(_LIBRARY)",
+            "origin",
+            "tests/plugin/test_imports.py::test_what_else_they_import_is_imported_in_each_sandbox",
+        ),
         Mutation(
             "host ports: none without leave",
             (

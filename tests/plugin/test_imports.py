@@ -42,7 +42,8 @@ def test_a_module_of_the_standard_library_that_two_tests_import_is_there_for_tho
 )
 def test_what_else_they_import_is_imported_in_each_sandbox(project: Project, first: str, module: str) -> None:
     """A file of the project may have the name of one; this process must not run it."""
-    project.write(colorsys="OURS = True") if "path" in first else None
+    if "path" in first:
+        project.write(colorsys="OURS = True")
     project.write(
         test_it=f"""
         import sys

@@ -46,7 +46,7 @@ class Imports(Integration):
         self._seen: Counter[str] = Counter()
 
     def after(self) -> Callable[[Send], None]:
-        return partial(_tell_safely, len(sys.modules))
+        return partial(_tell, len(sys.modules))
 
     def receive(self, item: pytest.Item, kind: str, data: Any) -> None:
         library, others = data
@@ -74,15 +74,19 @@ def add(config: pytest.Config, more: Mapping[str, tuple[int, int]]) -> None:
         known[package] = (before[0] + modules, before[1] + tests)
 
 
-def _tell_safely(known: int, send: Send) -> None:
-    with suppress(Exception):  # a test may have put anything into sys.modules, or in its place
-        _tell(known, send)
-
-
 def _tell(known: int, send: Send) -> None:
     """In the child, after the test. :param known: how many modules there were before the fork."""
+    found = None
+    with suppress(Exception):  # a test may have put anything into sys.modules, or in its place
+        found = _imported_since(known)
+    if found is not None:
+        send((messages.IMPORTS, found))
+
+
+def _imported_since(known: int) -> tuple[list[str], Counter[str]] | None:
+    """Modules of the standard library; of others how many, by package."""
     if len(sys.modules) <= known or any(name in sys.modules for name in _PATCHING):
-        return
+        return None
     library: list[str] = []
     others: Counter[str] = Counter()
     for name in [*sys.modules][known:]:
@@ -91,7 +95,7 @@ def _tell(known: int, send: Send) -> None:
             library.append(name)
         elif package not in _OURS:
             others[package] += 1
-    send((messages.IMPORTS, [library, others]))
+    return library, others
 
 
 def _import(name: str) -> None:

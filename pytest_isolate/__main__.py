@@ -57,12 +57,8 @@ def _missing_core() -> str | None:
     """Why a command that takes the C core cannot run, and what to do about it."""
     from pytest_isolate.linux import native  # noqa: PLC0415 - loads it
 
-    if (reason := native.available()) is None:
-        return None
-    folder = Path(__file__).parents[1]
-    if (folder / "setup.py").exists():  # "python -m" takes a package from the current folder first
-        return f"cannot run this: {reason}. Python has found the sources in {folder}; call it in another folder."
-    return f"cannot run this: {reason}. Install it on Linux, from a wheel or with a C compiler."
+    reason = native.available()
+    return reason and f"cannot run this: {reason}. {native.remedy()}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from enum import IntFlag
 from pathlib import Path
 from types import ModuleType
-from typing import NewType
+from typing import Any, NewType
 
 from pytest_isolate.linux.calls import calls
 from pytest_isolate.linux.flags import Clone
 
+#: Other modules take them by name when they are imported; before anything is called of them, available() is asked.
+ffi: Any = None
+lib: Any = None
 try:
     from pytest_isolate.linux._native._core import ffi as _ffi
     from pytest_isolate.linux._native._core import lib as _lib
@@ -35,6 +38,14 @@ def available() -> str | None:
     if not calls.access(BUILDER, os.X_OK):
         return f"{BUILDER} is missing or cannot be executed"
     return None
+
+
+def remedy() -> str:
+    """What to do where :func:`available` names a reason."""
+    folder = Path(__file__).parents[2]
+    if (folder / "setup.py").exists():  # "python -m" takes a package from the current folder first
+        return f"Python has found the sources in {folder}: start it in another folder, or build them (pip install -e)."
+    return "Install it on Linux, from a wheel or with a C compiler."
 
 
 def pidfd_open(pid: int) -> Fd:

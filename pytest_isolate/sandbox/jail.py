@@ -123,7 +123,7 @@ def own_jail() -> Iterator[Jail]:
     :raises UnsupportedError: if this host cannot build one.
     """
     if reason := native.available():
-        raise UnsupportedError("image", reason, "Install it on Linux, from a wheel or with a C compiler.")
+        raise UnsupportedError("image", reason, native.remedy())
     builder = Builder()
     try:
         yield Jail(builder, probe(builder.attempt))

@@ -80,7 +80,7 @@ class Keeper:
     ) -> None:
         """Find out what the host allows and start the builder."""
         if reason := native.available():
-            raise UnsupportedError("isolate", reason, "Install it on Linux, from a wheel or with a C compiler.")
+            raise UnsupportedError("isolate", reason, native.remedy())
         session = session or session_names.session_name()
         self._pid = calls.getpid()
         self.networks: set[str] = set()  #: names of those that have nodes

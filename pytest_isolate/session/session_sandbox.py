@@ -59,7 +59,7 @@ class SessionSandbox:
         :raises SpecError: ``cgroup`` can't be used.
         """
         if reason := native.available():
-            raise UnsupportedError("isolate", reason, "Install it on Linux, from a wheel or with a C compiler.")
+            raise UnsupportedError("isolate", reason, native.remedy())
         self._closing = ExitStack()
         with ExitStack() as undo:
             second_try.if_killed(undo, partial(self._build, spec, cgroup, places))

@@ -1,13 +1,18 @@
-"""What setup.py says where it cannot build, and what a release does to the checkout."""
+"""What setup.py says where it cannot build, what a run says that has not been built, and what a release does."""
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
+import shutil
+import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
+
+import pytest_isolate
 
 SETUP = Path(__file__).parents[2] / "setup.py"
 
@@ -18,6 +23,33 @@ def test_a_build_for_a_free_threaded_python_says_that_there_is_none(monkeypatch:
     monkeypatch.setattr(sysconfig, "get_config_var", lambda name: 1 if name == "Py_GIL_DISABLED" else known(name))
     with pytest.raises(SystemExit, match=r"cannot be built for a free-threaded CPython: .*stable ABI"):
         runpy.run_path(str(SETUP))
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (["--isolate-all"], "isolate cannot be enforced here: the compiled part*"),
+        (["--isolate-all", "--isolate-unsupported=skip", "-rs"], "SKIPPED*the compiled part*"),
+        (["--isolate-session"], "*--isolate-session: isolate cannot be enforced here: the compiled part*"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("beside", "remedy"),
+    [("setup.py", "*start it in another folder, or build them*"), ("other_package.py", "*Install it on Linux*")],
+)
+def test_without_the_compiled_part_a_run_says_what_to_do(
+    pytester: pytest.Pytester, options: list[str], found: str, beside: str, remedy: str
+) -> None:
+    package = Path(pytest_isolate.__file__).parent
+    shutil.copytree(package, pytester.path / "copy/pytest_isolate", ignore=shutil.ignore_patterns("*.so", "builder"))
+    (pytester.path / "copy" / beside).touch()
+    pytester.makepyfile(test_it="def test_it(): pass")
+    path = f"PYTHONPATH={pytester.path / 'copy'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    result = pytester.run("env", path, sys.executable, "-m", "pytest", *options, "test_it.py")
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+    lines = [*result.outlines, *result.errlines]
+    pytest.LineMatcher(lines).fnmatch_lines([found])
+    pytest.LineMatcher(lines).fnmatch_lines([remedy])
 
 
 @pytest.mark.skipif(not SETUP.exists(), reason="the installed package is tested, without its sources")

@@ -13,6 +13,9 @@ from pytest_isolate.spec.spec import Spec
 _FULL = (calls.strerror(errno.ENOSPC),)
 _OTHER_DEVICE = (calls.strerror(errno.EXDEV),)
 _REFUSED = (calls.strerror(errno.ECONNREFUSED),)
+_INVALID = (calls.strerror(errno.EINVAL),)
+#: What takes a user or a group: system calls, programs, and Popen's arguments in a traceback.
+_OWNERS = re.compile(r"chown|chgrp|\bset(re|res)?[ug]id\b|\bsetgroups\b|\b(user|group|extra_groups)=")
 #: How messages of clients name one: PostgreSQL's, Docker's, MySQL's, URLs.
 _UNIX_SOCKET = re.compile(r"\.sock\b|\bsocket .?/|\bunix:|\bUnix(-domain)? socket", re.IGNORECASE)
 #: Of connect(2); of getaddrinfo(3), by Python and by C programs; of curl.
@@ -32,6 +35,11 @@ _RENAMED = (
     "Where the header says rootless, rename(2) refuses a folder that was there before the test (EXDEV), and what it is "
     "to take from one top-level folder to another. Let a function-scoped fixture make the folder, move it by mv or "
     "shutil.move, which copy it then, or bind the folder above through by writable=[FOLDER]; as root it works."
+)
+_UNNAMED = (
+    "Where the header says rootless, a sandbox knows one user and one group, the test's own. chown(2), setuid(2) and "
+    "their like, and so user= and group= of subprocess, refuse all others as invalid (EINVAL), where a plain run has "
+    "EPERM; as root it works."
 )
 _NAMED_THREADS = 5
 #: What ends a wait for a thread: the sandbox's time-out, the test's own, that of a queue.
@@ -55,6 +63,8 @@ def hints(
         found.append(f'disk="{cap}" is all that the test may write; if that was full, a larger disk=... helps.')
     if _names(_OTHER_DEVICE, text):
         found.append(_RENAMED)
+    if _names(_INVALID, text) and _OWNERS.search(text):
+        found.append(_UNNAMED)
     if _names(_REFUSED, text) and _UNIX_SOCKET.search(text):
         found.append(
             "The file of a host's Unix socket is only copied into the sandbox, where nobody listens on it; the server "

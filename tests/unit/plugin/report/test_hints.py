@@ -31,6 +31,25 @@ def test_a_rename_to_another_device_names_layers_without_root(text: str) -> None
 @pytest.mark.parametrize(
     "text",
     [
+        "    os.chown(path, 0, 0)\nE   OSError: [Errno 22] Invalid argument: 'a'",
+        "    os.setresuid(0, 0, 0)\nE   OSError: [Errno 22] Invalid argument",
+        "    Popen(command, group='staff')\nE   OSError: [Errno 22] Invalid argument",
+        "chgrp: changing group of 'a': Invalid argument",
+    ],
+)
+def test_an_owner_that_cannot_be_named_names_the_only_one_without_root(text: str) -> None:
+    (hint,) = hints(Spec(), text)
+
+    assert hint.startswith("Where the header says rootless, a sandbox knows one user and one group")
+
+
+def test_any_other_invalid_argument_names_nothing() -> None:
+    assert hints(Spec(), "    os.lseek(0, -1, 0)\nE   OSError: [Errno 22] Invalid argument") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "OSError: [Errno 101] Network is unreachable",
         "socket.gaierror: [Errno -3] Temporary failure in name resolution",
         "curl: (6) Could not resolve host: example.com",

@@ -39,6 +39,31 @@ def test_the_own_name_has_an_address_with_each_network_and_name(project: Any) ->
     project.run().assert_outcomes(passed=3)
 
 
+def test_platform_knows_the_sandboxs_name_whoever_asked_for_the_hosts_before(project: Any) -> None:
+    project.pytester.makepyfile("""
+        import platform, socket
+        import pytest
+
+        HOST = platform.node()
+
+        @pytest.fixture(scope="module")
+        def asked_again():
+            assert platform.node() == socket.gethostname() == HOST
+
+        @pytest.mark.isolate(hostname="one")
+        def test_one():
+            assert platform.node() == platform.uname().node == socket.gethostname() == "one"
+
+        @pytest.mark.isolate(hostname="two")
+        def test_two(asked_again):
+            assert platform.node() == platform.uname().node == socket.gethostname() == "two"
+
+        def test_outside():
+            assert platform.node() == HOST
+    """)
+    project.run().assert_outcomes(passed=3)
+
+
 @pytest.mark.parametrize("place", ["/etc/hosts", "/etc"])
 def test_what_a_fixture_adds_is_seen_by_the_next_test(place: str, project: Any) -> None:
     """Its sandbox has been standing ready since before."""

@@ -19,6 +19,7 @@ from pytest_isolate.plugin.integrations.benchmark import Benchmark
 from pytest_isolate.plugin.integrations.browsers import Browsers
 from pytest_isolate.plugin.integrations.coverage import Coverage
 from pytest_isolate.plugin.integrations.dependency import Dependency
+from pytest_isolate.plugin.integrations.host_name import HostName
 from pytest_isolate.plugin.integrations.hypothesis import Hypothesis
 from pytest_isolate.plugin.integrations.imports import Imports
 from pytest_isolate.plugin.integrations.integration import Forwarder, Integration
@@ -57,6 +58,7 @@ INTEGRATIONS: tuple[type[Integration], ...] = (
     RerunFailures,
     Servers,
     Browsers,
+    HostName,
     Imports,
 )
 

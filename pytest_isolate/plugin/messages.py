@@ -31,4 +31,5 @@ SNAPSHOTS = "snapshots"  # syrupy.py: which snapshots the test asked for, and th
 ALLURE = "allure"  # allure.py: the test's result
 RETRIES = "retries"  # retry.py: what pytest-retry says at the end
 IMPORTS = "imports"  # imports.py: which modules the test has imported
+PATTERNS = "patterns"  # patterns.py: which regular expressions the test has compiled
 SCENARIO = "scenario"  # bdd.py: the report of a scenario

@@ -27,6 +27,7 @@ from pytest_isolate.plugin.integrations.json_report import JsonReport
 from pytest_isolate.plugin.integrations.junitxml import JunitXml
 from pytest_isolate.plugin.integrations.multiprocessing_helpers import MultiprocessingHelpers
 from pytest_isolate.plugin.integrations.multiprocessing_semaphores import MultiprocessingSemaphores
+from pytest_isolate.plugin.integrations.patterns import Patterns
 from pytest_isolate.plugin.integrations.pyfakefs import PyFakeFs
 from pytest_isolate.plugin.integrations.rerunfailures import RerunFailures
 from pytest_isolate.plugin.integrations.retry import Retry
@@ -60,6 +61,7 @@ INTEGRATIONS: tuple[type[Integration], ...] = (
     Browsers,
     HostName,
     Imports,
+    Patterns,
 )
 
 #: Methods that are called for each test.

@@ -104,6 +104,44 @@ def test_an_error_that_a_tear_down_had_before_stays(project: Project) -> None:
     result.stdout.fnmatch_lines(["E*LookupError: own"])
 
 
+@pytest.mark.parametrize("options", [(), ("--isolate-jobs=2",), ("--capture=sys",)])
+def test_what_its_finalisers_write_and_log_is_output_of_the_tear_down(
+    project: Project, options: tuple[str, ...]
+) -> None:
+    project.write(
+        test_it="""
+        import logging, sys
+
+        class Loud:
+            def __init__(self):
+                self.me = self
+            def __del__(self):
+                print("printed at the end")
+                print("complained at the end", file=sys.stderr)
+                logging.error("logged at the end")
+
+        def test_one(): Loud()
+        def test_two(): pass
+        """
+    )
+    result = project.isolated("-rP", "-v", *options)
+    result.assert_outcomes(passed=2)
+    result.stdout.re_match_lines(
+        [
+            r"test_it.py::test_one PASSED.*",
+            r"test_it.py::test_two PASSED.*",
+            "-+ Captured stdout teardown -+",
+            "printed at the end",
+            "-+ Captured stderr teardown -+",
+            "complained at the end",
+            "-+ Captured log teardown -+",
+            "ERROR .*logged at the end",
+        ]
+    )
+    for words in ("printed", "complained", "logged"):
+        assert (result.stdout.str() + result.stderr.str()).count(f"{words} at the end") == 1
+
+
 def test_a_generator_in_a_cycle_is_covered_to_its_end(project: Project) -> None:
     project.write(
         test_it="""

@@ -90,7 +90,7 @@ class ChildProtocol(NamedTuple):
             if failed := getattr(sys, "last_value", None) is not self.last_error:
                 garbage.forget_last_error()
             try:
-                self.messenger.collect()
+                self.messenger.collect(self.item)
             except Exception as error:  # noqa: BLE001 - a warning, or a group of them
                 if not failed:  # else it never came to close what its frames have: no second fault of its own
                     self.messenger.fail_tear_down(self.item, error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.logging import LogCaptureHandler, catching_logs  # no public names; the same in 8.0, 9.0, 9.2
 
 from pytest_isolate.linux.calls import calls
 from pytest_isolate.plugin import hook_callers, phases, serialize
@@ -32,7 +33,14 @@ class Messenger:
         self._owner = 0
         self._starts = 0
         self._teardown: pytest.TestReport | None = None  #: is not sent yet
-        self.collect = garbage.make_collector(config)
+        self._collect = garbage.make_collector(config)
+        # As thread_logs.py, which says what is private here.
+        capture: Any = config.pluginmanager.getplugin("capturemanager")
+        self._capture = capture if capture is not None and capture.is_globally_capturing() else None
+        self._logging: Any = config.pluginmanager.getplugin("logging-plugin")
+        self._handler = LogCaptureHandler()
+        if self._logging is not None:
+            self._handler.setFormatter(self._logging.formatter)
 
     def register(self) -> None:
         """In the parent."""
@@ -79,6 +87,35 @@ class Messenger:
             self._teardown = report
         else:
             self._send(report)
+
+    def collect(self, item: pytest.Item) -> None:
+        """Find the test's garbage. What its finalisers write and log is output of the tear-down, not the terminal's.
+
+        In few words, each of which costs pages. :raises Exception: a warning that is an error, or a group of them.
+        """
+        capture = self._capture
+        if capture is not None:
+            capture.resume_global_capture()
+        try:
+            if self._logging is None:
+                self._collect()
+            else:
+                with catching_logs(self._handler, level=self._logging.log_level):
+                    self._collect()
+        finally:
+            if capture is not None:
+                capture.suspend_global_capture(in_=False)
+                out, err = capture.read_global_capture()
+                if out or err:
+                    self._add_output(item, "stdout", out)
+                    self._add_output(item, "stderr", err)
+            if logged := self._handler.stream.getvalue():
+                self._add_output(item, "log", logged.strip())
+
+    def _add_output(self, item: pytest.Item, stream: str, text: str) -> None:
+        item.add_report_section("teardown", stream, text)  # for a report that is yet to be made
+        if text and self._teardown is not None:
+            self._teardown.sections.append((f"Captured {stream} teardown", text))
 
     def fail_tear_down(self, item: pytest.Item, error: Exception) -> None:
         """Make the tear-down fail of what was found after it, unless it has failed already."""

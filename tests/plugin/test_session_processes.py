@@ -198,6 +198,56 @@ def test_it(known):
     )
 
 
+def test_an_object_of_psutil_for_pytests_process_is_the_tests_own_inside(project: Project) -> None:
+    pytest.importorskip("psutil")
+    project.write(
+        test_it="""
+        import os, sys, threading, psutil, pytest
+
+        PROCESS = psutil.Process()
+        PROCESS.cpu_percent()  # remembers what it was told
+        OUTSIDE = os.getpid()
+
+        @pytest.fixture(scope="module")
+        def process(): return psutil.Process(os.getpid())
+
+        def test_descriptors():
+            before = PROCESS.num_fds()
+            with open(__file__):
+                assert PROCESS.num_fds() == before + 1
+
+        @pytest.mark.parametrize("ask", ["memory_info", "cpu_times", "cpu_percent", "open_files", "threads", "cmdline"])
+        def test_each_question(ask, process):
+            for each in PROCESS, process:
+                getattr(each, ask)()
+
+        def test_it_is_this_process(process):
+            assert PROCESS == process == psutil.Process() and hash(PROCESS) == hash(psutil.Process())
+            assert PROCESS.pid == os.getpid() and PROCESS.is_running() and f"pid={os.getpid()}" in repr(PROCESS)
+
+        def test_in_a_fork_it_is_the_one_that_forked():
+            own = os.getpid()
+            child = os.fork()
+            if not child:
+                os._exit(PROCESS.pid != own)
+            assert os.waitpid(child, 0) == (child, 0)
+
+        def test_its_children():
+            import subprocess
+            with subprocess.Popen(["sleep", "1000"]) as started:
+                try:
+                    assert [each.pid for each in PROCESS.children()] == [started.pid]
+                finally:
+                    started.kill()
+
+        def test_a_new_object_is_for_a_process_inside():
+            assert psutil.Process(1).pid == 1
+            with pytest.raises(psutil.NoSuchProcess): psutil.Process(OUTSIDE)
+        """
+    )
+    project.isolated().assert_outcomes(passed=11)
+
+
 def test_a_number_alone_says_that_the_process_runs(project: Project) -> None:
     """As ptyprocess and files of pids have it."""
     passes(

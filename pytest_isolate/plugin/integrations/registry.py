@@ -27,6 +27,7 @@ from pytest_isolate.plugin.integrations.json_report import JsonReport
 from pytest_isolate.plugin.integrations.junitxml import JunitXml
 from pytest_isolate.plugin.integrations.multiprocessing_helpers import MultiprocessingHelpers
 from pytest_isolate.plugin.integrations.multiprocessing_semaphores import MultiprocessingSemaphores
+from pytest_isolate.plugin.integrations.own_process import OwnProcess
 from pytest_isolate.plugin.integrations.patterns import Patterns
 from pytest_isolate.plugin.integrations.pyfakefs import PyFakeFs
 from pytest_isolate.plugin.integrations.rerunfailures import RerunFailures
@@ -55,6 +56,7 @@ INTEGRATIONS: tuple[type[Integration], ...] = (
     PyFakeFs,
     MultiprocessingSemaphores,
     SessionProcesses,
+    OwnProcess,
     Xdist,
     RerunFailures,
     Servers,

@@ -78,7 +78,8 @@ class Session:
             self._foreign[id(handle)] = handle
         return id(handle) in self._foreign
 
-    def is_older(self, handle: object) -> bool:
+    @staticmethod
+    def is_older(handle: object) -> bool:
         """Whether it was made before the fork."""
         return not any(each is handle for each in gc.get_objects())
 

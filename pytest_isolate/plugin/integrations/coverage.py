@@ -17,7 +17,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -140,7 +140,8 @@ class Coverage(Integration):
         coverage = _current()
         if coverage is not None and coverage is not self._coverage:
             # What has been collected so far would be looked through in each child.
-            coverage._collector.flush_data()
+            with suppress(Exception):  # of sqlite: whoever saves the data will say so, when all tests have been run
+                coverage._collector.flush_data()
         self._coverage = coverage
         if coverage is None:
             return None

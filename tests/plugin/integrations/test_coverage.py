@@ -240,3 +240,20 @@ def test_files_that_nobody_ran_are_in_the_report_as_in_a_plain_run(measured: Pro
         tables.append([line for line in lines if line.startswith(("pack", "TOTAL"))])
     assert tables[1] == tables[0]
     assert len(tables[0]) == 4
+
+
+def test_data_that_cannot_be_written_ends_the_run_as_a_plain_run_when_all_tests_have_run(
+    measured: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COVERAGE_FILE", "/proc/coverage")
+    measured.write(test_it="def test_one(): pass\ndef test_two(): pass\n")
+    seen = []
+    for isolate in ([], ["--isolate-all"]):
+        result = measured.run("-v", "--cov=test_it", *isolate)
+        assert [line.split()[0] for line in result.outlines if "PASSED" in line] == [
+            "test_it.py::test_one",
+            "test_it.py::test_two",
+        ]
+        assert "unable to open database file" in result.stdout.str() + result.stderr.str()
+        seen.append(result.ret)
+    assert seen[1] == seen[0]

@@ -110,7 +110,7 @@ def test_native_threads_are_named_before_the_run_and_beside_the_failure(project:
     result = project.isolated("--isolate-stall-timeout=2", "-k", "test_waits and not thread and not time_out")
     result.stdout.fnmatch_lines(
         [
-            "isolate: 1 native threads of pytest's process are in no sandbox: pool-of-mine",
+            "isolate: 1 native thread of pytest's process is in no sandbox: pool-of-mine",
             "*The sandbox as a possible cause*",
             "*(here pool-of-mine (native))*",
         ]

@@ -97,7 +97,9 @@ class Isolation:
                 yield f"isolate: NOT in force (--isolate-unsupported=degrade): {', '.join(keys)}"
         if native := self.threads.native():
             kinds = ", ".join(sorted({name.partition(" (")[0] for name in native}))
-            yield f"isolate: {len(native)} native threads of pytest's process are in no sandbox: {kinds}"
+            threads = "1 native thread" if len(native) == 1 else f"{len(native)} native threads"
+            verb = "is" if len(native) == 1 else "are"
+            yield f"isolate: {threads} of pytest's process {verb} in no sandbox: {kinds}"
         if unknown := higher_scoped_fixtures.find_unknown(item, self.settings.fixtures_inside):
             # No error: a run of some of the tests need not have the conftest.py file that has the fixture.
             yield f"isolate: isolate_fixtures_inside names what is no fixture of this run: {', '.join(unknown)}"

@@ -103,6 +103,8 @@ def unpack(item: pytest.Item, data: Any, *, more_outcomes: Collection[str] = ())
     if report is None or report.when not in PHASE_NAMES or report.nodeid != item.nodeid:
         msg = "it is no report of this test"
         raise ValueError(msg)
+    if hasattr(item, "_id"):  # 9.2 has parsed the text for the report, and would show [a]b as [a]b]
+        report._id = item._id
     _check(report)
     if shown:  # pytest 9.0 to 9.2 take the repr of a sub-test's parameters again: (i='1') for i=1
         report.context.kwargs.update(shown)

@@ -218,3 +218,30 @@ def test_a_hook_that_works_by_the_next_item_ends_the_class_in_each_sandbox_and_a
     for said, times in {"hook begins": 2, "hook ends": 2, "fixture begins": 1, "fixture ends": 1}.items():
         assert plain.count(said) == 1
         assert isolated.count(said) == times
+
+
+def test_the_summary_names_an_item_of_another_kind_as_a_plain_run_does(project: Project) -> None:
+    project.write(
+        conftest="""
+        import pytest
+
+        class Rule(pytest.Item):
+            def runtest(self): assert "[rule" not in self.name
+
+        class Rules(pytest.File):
+            def collect(self):
+                for name in ("[rule]one", "[rule]", "two[rule][a::b]"):
+                    yield Rule.from_parent(self, name=name)
+
+        def pytest_collect_file(file_path, parent):
+            if file_path.suffix == ".rules":
+                return Rules.from_parent(parent, path=file_path)
+        """
+    )
+    (project.path / "it.rules").touch()
+    plain, isolated = (
+        [line for line in project.run("it.rules", *options).outlines if line.startswith("FAILED")]
+        for options in ((), ("--isolate-all",))
+    )
+    assert len(plain) == 3
+    assert isolated == plain

@@ -25,6 +25,9 @@ _NO_WAY_OUT = (
     "Name or service not known",
     "Could not resolve host",
 )
+#: Of setsockopt(2) that joins a group, where no route says by which interface; the line is in the traceback.
+_NO_MULTICASTS = (f"[Errno {errno.ENODEV}]",)
+_MULTICAST = re.compile(r"ADD_(SOURCE_)?MEMBERSHIP|JOIN_GROUP|multicast", re.IGNORECASE)
 #: Of an object that is not what the test expects: a list of what a server was sent, for one.
 _ASSERTION = re.compile(r"AssertionError|^E\s+assert ", re.MULTILINE)
 _SHARED = (
@@ -74,6 +77,9 @@ def hints(
         if _names(_NO_WAY_OUT, text) and spec.network != "nat":
             ways = 'network="nat" has one, network="host" the host\'s'
             found.append(f'network="{spec.network}" has no way to the outside; {ways}.')
+        if _names(_NO_MULTICASTS, text) and _MULTICAST.search(text) and spec.network != "nat":
+            ways = 'network="nat" has one, network="host" the host\'s'
+            found.append(f'network="{spec.network}" has no route for multicasts; {ways}.')
         if _names(_REFUSED, text):
             found.append(
                 "127.0.0.1 and ::1 are the sandbox's own; a server on the host's loopback that no fixture has started "

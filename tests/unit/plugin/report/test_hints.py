@@ -63,6 +63,18 @@ def test_what_cannot_be_reached_names_the_network(text: str) -> None:
     assert hints(Spec.of(network="host"), text) == []
 
 
+def test_a_group_of_multicasts_that_cannot_be_joined_names_the_network() -> None:
+    refused = "OSError: [Errno 19] No such device"
+    text = f">   sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)\nE   {refused}"
+
+    (hint,) = hints(Spec(), text)
+
+    assert hint.startswith('network="none" has no route for multicasts')
+    assert hints(Spec.of(network="nat"), text) == []
+    assert hints(Spec.of(network="host"), text) == []
+    assert hints(Spec(), f'>   open("/dev/one")\nE   {refused}') == []
+
+
 def test_a_refused_connection_names_host_ports() -> None:
     text = "ConnectionRefusedError: [Errno 111] Connection refused"
 

@@ -475,3 +475,27 @@ def test_the_number_is_checked_and_said(project: Project, given: str, said: str)
     project.write(test_it="def test_it(): pass")
     result = project.isolated(*given.split())
     assert any(said in line for line in (*result.outlines, *result.errlines)), result.outlines
+
+
+def test_tests_that_share_a_file_of_sqlite_run_one_at_a_time(project: Project) -> None:
+    project.write(
+        test_it="""
+        import sqlite3, time
+        import pytest
+
+        @pytest.fixture(scope="module")
+        def database(tmp_path_factory):
+            connection = sqlite3.connect(tmp_path_factory.mktemp("it") / "it.db")
+            connection.execute("CREATE TABLE it(number)")
+            yield connection
+            connection.close()
+
+        @pytest.mark.parametrize("number", range(3))
+        def test_it(database, number):
+            with database: database.execute("INSERT INTO it VALUES(1)")
+            time.sleep(0.3)
+            assert database.execute("SELECT count(*) FROM it").fetchone() == (1,)
+            with database: database.execute("DELETE FROM it")
+        """
+    )
+    project.isolated("--isolate-jobs=3").assert_outcomes(passed=3)

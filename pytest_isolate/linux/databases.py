@@ -1,0 +1,31 @@
+"""Databases that this process has open: a fork writes to the same files, whatever its own file system is."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+
+from pytest_isolate.linux.calls import calls
+
+_HEADER = b"SQLite format 3\0"  # with which each file begins that has a table (sqlite.org/fileformat2.html)
+
+
+def is_one_open() -> bool:
+    """Whether there is a file of SQLite, with a table, that this process may write. It takes 0.1 ms at most."""
+    try:
+        return any(_is_database(int(number)) for number in calls.listdir("/proc/self/fd"))
+    except OSError:
+        return False
+
+
+def _is_database(descriptor: int) -> bool:
+    try:
+        flags = calls.fcntl(descriptor, fcntl.F_GETFL)
+        if flags & os.O_ACCMODE != os.O_RDWR:
+            return False
+        if not stat.S_ISREG(calls.fstat(descriptor).st_mode):
+            return False
+        return calls.pread(descriptor, len(_HEADER), 0) == _HEADER
+    except OSError:  # the listing's own, which is closed
+        return False

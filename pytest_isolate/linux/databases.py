@@ -8,11 +8,11 @@ import stat
 
 from pytest_isolate.linux.calls import calls
 
-_HEADER = b"SQLite format 3\0"  # with which each file begins that has a table (sqlite.org/fileformat2.html)
+_HEADER = b"SQLite format 3\0"  # with which each begins that has a table (sqlite.org/fileformat2.html)
 
 
 def is_one_open() -> bool:
-    """Whether there is a file of SQLite, with a table, that this process may write. It takes 0.1 ms at most."""
+    """Whether there is a file of SQLite that this process may write. It takes 0.1 ms at most."""
     try:
         return any(_is_database(int(number)) for number in calls.listdir("/proc/self/fd"))
     except OSError:
@@ -24,8 +24,13 @@ def _is_database(descriptor: int) -> bool:
         flags = calls.fcntl(descriptor, fcntl.F_GETFL)
         if flags & os.O_ACCMODE != os.O_RDWR:
             return False
-        if not stat.S_ISREG(calls.fstat(descriptor).st_mode):
+        status = calls.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             return False
+        if (
+            status.st_size == 0
+        ):  # no table yet: SQLite opens with O_NOFOLLOW, as else tempfile does, mostly without a name
+            return bool(flags & os.O_NOFOLLOW and status.st_nlink)
         return calls.pread(descriptor, len(_HEADER), 0) == _HEADER
     except OSError:  # the listing's own, which is closed
         return False

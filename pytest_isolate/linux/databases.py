@@ -27,9 +27,7 @@ def _is_database(descriptor: int) -> bool:
         status = calls.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return False
-        if (
-            status.st_size == 0
-        ):  # no table yet: SQLite opens with O_NOFOLLOW, as else tempfile does, mostly without a name
+        if not status.st_size:  # no table yet. SQLite opens with O_NOFOLLOW, as tempfile does, mostly without a name
             return bool(flags & os.O_NOFOLLOW and status.st_nlink)
         return calls.pread(descriptor, len(_HEADER), 0) == _HEADER
     except OSError:  # the listing's own, which is closed

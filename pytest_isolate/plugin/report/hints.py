@@ -74,21 +74,27 @@ def hints(
             "is reached by writable=[FOLDER], the folder that the file is in."
         )
     if spec.network != "host":
-        if _names(_NO_WAY_OUT, text) and spec.network != "nat":
-            ways = 'network="nat" has one, network="host" the host\'s'
-            found.append(f'network="{spec.network}" has no way to the outside; {ways}.')
-        if _names(_NO_MULTICASTS, text) and _MULTICAST.search(text) and spec.network != "nat":
-            ways = 'network="nat" has one, network="host" the host\'s'
-            found.append(f'network="{spec.network}" has no route for multicasts; {ways}.')
-        if _names(_REFUSED, text):
-            found.append(
-                "127.0.0.1 and ::1 are the sandbox's own; a server on the host's loopback that no fixture has started "
-                "is reached by host_ports=[PORT], or by the fixture isolate_open_port if the port is not known before."
-            )
+        found += _of_network(spec.network, text)
     if not found and _ASSERTION.search(text):
         running = {fixture for name, fixture in (threads or {}).items() if not name.endswith("(native)")}
         shared = {fixture for fixture in running if fixture is not None and fixture in fixtures}
         found = [_SHARED.format(name=name) for name in sorted(shared)]
+    return found
+
+
+def _of_network(network: str, text: str) -> list[str]:
+    """:param network: any but the host's."""
+    found = []
+    ways = 'network="nat" has one, network="host" the host\'s'
+    if _names(_NO_WAY_OUT, text) and network != "nat":
+        found.append(f'network="{network}" has no way to the outside; {ways}.')
+    if _names(_NO_MULTICASTS, text) and _MULTICAST.search(text) and network != "nat":
+        found.append(f'network="{network}" has no route for multicasts; {ways}.')
+    if _names(_REFUSED, text):
+        found.append(
+            "127.0.0.1 and ::1 are the sandbox's own; a server on the host's loopback that no fixture has started "
+            "is reached by host_ports=[PORT], or by the fixture isolate_open_port if the port is not known before."
+        )
     return found
 
 

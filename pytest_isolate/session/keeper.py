@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_isolate.cgroups import session_names
-from pytest_isolate.linux import native
+from pytest_isolate.linux import databases, native
 from pytest_isolate.linux.calls import calls
 from pytest_isolate.sandbox import child
 from pytest_isolate.sandbox.channel import Line
@@ -218,9 +218,9 @@ class Keeper:
 
         return SideBySide(self._starter, self.sandboxes, jobs)
 
-    def has_doors(self, spec: Spec) -> bool:
-        """Whether a run of ``spec`` reaches servers of the host."""
-        return bool(self._host_ports.doors(spec))
+    def reaches_out(self, spec: Spec) -> bool:
+        """Whether a run of ``spec`` reaches servers of the host, or a database that this process has open."""
+        return bool(self._host_ports.doors(spec)) or databases.is_one_open()
 
     def entry(self, held: Held, cwd: str) -> Entry:
         """How a program is to enter a sandbox that is held (:func:`native.launch_command`)."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_isolate.linux import databases
 from pytest_isolate.plugin import fixtures, hook_callers
 from pytest_isolate.plugin.config import item_specs
 from pytest_isolate.plugin.integrations import xdist
@@ -154,9 +153,7 @@ class Beside:
                 return spec.exclusive
             if self._isolation.threads.may_log() or _MEASURING.intersection(getattr(item, "fixturenames", ())):
                 return True
-            if spec.network != "none" or spec.writable or spec.devices or keeper.has_doors(spec):
-                return True
-            return databases.is_one_open()
+            return spec.network != "none" or bool(spec.writable or spec.devices) or keeper.reaches_out(spec)
         except IsolateError:
             return True
 

@@ -25,6 +25,7 @@ _OFTEN = 2  # tests that compile one, before this process does
 _MOST = 50  # patterns that one test tells
 _LONGEST = 20_000  # characters
 _KEPT = 5_000  # patterns that are counted
+_FULL = getattr(re, "_MAXCACHE2", 512)  # patterns that re keeps in the dict below
 
 _Key = tuple[type, object, int]
 
@@ -44,7 +45,8 @@ class Patterns(Integration):
 
     def after(self) -> Callable[[Send], None]:
         kept = _kept()
-        return partial(_tell, len(kept), next(reversed(kept), None))
+        full = len(kept) >= _FULL  # one that is full stays as long
+        return partial(_tell, kept, -1 if full else len(kept), next(reversed(kept), None))
 
     def receive(self, item: pytest.Item, kind: str, data: Any) -> None:
         for is_bytes, text, flags in data:
@@ -61,22 +63,23 @@ def _kept() -> dict[_Key, object]:
     return getattr(re, "_cache", {}) if found is None else found
 
 
-def _tell(known: int, last: _Key | None, send: Send) -> None:
-    """In the child, after the test.
+def _tell(kept: dict[_Key, object], known: int, last: _Key | None, send: Send) -> None:
+    """In the child, after the test. In few words, each of which costs pages.
 
     :param known: how many patterns there were before the fork.
     :param last: the newest of them.
     """
+    if len(kept) == known:
+        return
     found = []
-    with suppress(Exception):  # a test may have put anything into it, or in its place
-        if len(_kept()) != known or known >= getattr(re, "_MAXCACHE2", 512):  # a full one stays as long
-            found = [*islice(_compiled_since(last), _MOST)]
+    with suppress(Exception):  # a test may have put anything into it
+        found = [*islice(_compiled_since(kept, last), _MOST)]
     if found:
         send((messages.PATTERNS, found))
 
 
-def _compiled_since(last: _Key | None) -> Iterator[tuple[bool, str, int]]:
-    for kind, pattern, flags in takewhile(lambda key: key is not last, reversed(_kept())):
+def _compiled_since(kept: dict[_Key, object], last: _Key | None) -> Iterator[tuple[bool, str, int]]:
+    for kind, pattern, flags in takewhile(lambda key: key is not last, reversed(kept)):
         if isinstance(pattern, (str, bytes)) and kind in (str, bytes) and len(pattern) <= _LONGEST:
             yield kind is bytes, pattern.decode("latin-1") if isinstance(pattern, bytes) else pattern, int(flags)
 

@@ -106,18 +106,30 @@ from pytest_isolate.linux.flags import Clone
 from pytest_isolate.plan.plan import Plan
 from pytest_isolate.sandbox.builder import Builder
 builder = Builder()
+nothing = builder.add(Plan(namespaces=Clone(0)))
+def wait():
+    builder.done(builder.get(nothing))  # it has read what came before
+if sys.argv[2] == "at once":
+    wait()
+    os.kill(builder._process.pid, signal.SIGSTOP)
 builder.clean_up_after([], [sys.argv[1]])
-builder.get(builder.add(Plan(namespaces=Clone(0))))  # so it has read what came before
+if sys.argv[2] == "when it has heard":
+    wait()
+print(builder._process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_the_builder_of_a_killed_pytest_removes_what_it_was_told_of(tmp_path: Path) -> None:
-    """No other session sweeps it meanwhile, as its name is not of ours."""
+@pytest.mark.parametrize("when", ["when it has heard", "at once"])
+def test_the_builder_of_a_killed_pytest_removes_what_it_was_told_of(tmp_path: Path, when: str) -> None:
+    """No other session sweeps it meanwhile, as its name is not of ours. A builder gives way, so it may hear late."""
     scratch = tmp_path / "scratch"
     (scratch / "below").mkdir(parents=True)
-    done = subprocess.run([sys.executable, "-c", KILLED, scratch], check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, scratch, when], check=False, timeout=60, stdout=subprocess.PIPE
+    )
     assert done.returncode == -signal.SIGKILL
+    os.kill(int(done.stdout), signal.SIGCONT)
     deadline = time.monotonic() + 30
     while scratch.exists() and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -210,7 +210,7 @@ static void on_request(struct builder *builder, const struct request *request, s
   }
 }
 
-/* 0 when the keeper has closed its end. */
+/* 1 when it has heard something, 0 when the keeper has closed its end, -1 if nothing has come. */
 static int on_keeper(struct builder *builder) {
   static union {
     struct request request;
@@ -226,7 +226,7 @@ static int on_keeper(struct builder *builder) {
   ssize_t n;
   int tries = 0;
   while ((n = recvmsg(builder->control, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT)) < 0)
-    if (errno == EAGAIN || !retry(&tries)) return errno == EAGAIN;
+    if (errno == EAGAIN || !retry(&tries)) return errno == EAGAIN ? -1 : 0;
   if (n < (ssize_t)sizeof in.request) return 0;
   int fd = -1;
   struct cmsghdr *header = CMSG_FIRSTHDR(&message);
@@ -295,6 +295,7 @@ static void remove_shared_groups(const struct builder *builder, int64_t until) {
 /* The end: nothing of ours may stay. Bounded waits, as a process in uninterruptible sleep must not keep us for ever. */
 static _Noreturn void shut_down(struct builder *builder) {
   const int64_t until = now_ms() + RMDIR_MS;
+  while (on_keeper(builder) > 0) continue; /* it was killed, and had just told what it makes */
   while (destroy_all(builder) && now_ms() <= until) {
     poll(NULL, 0, 10);
     reap(builder);

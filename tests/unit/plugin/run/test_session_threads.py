@@ -25,7 +25,9 @@ def start() -> Iterator[Callable[[str], None]]:
 
     def start_one(module: str) -> None:
         if module == "_thread":
-            _thread.start_new_thread(wait_here, (end,))
+            number = _thread.start_new_thread(wait_here, (end,))
+            while number not in calls.frames():  # as Thread.start() does; before, it is as one without Python
+                time.sleep(0.001)
         else:
             threading.Thread(target=wait_here, args=(end,), name="named").start()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_isolate.linux import atfork, calls  # noqa: F401 - before plugins, conftest files, tests load and patch things
-from pytest_isolate.plugin import fixtures
+from pytest_isolate.plugin import fixtures, stale_modules
 from pytest_isolate.plugin.config import item_specs, options, overlooked, session_options
 from pytest_isolate.plugin.fixtures import (  # noqa: F401 - pytest finds fixtures in the plugin's own module
     isolate_network,
@@ -33,6 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    stale_modules.forget()  # this may be a run within a run
     from pytest_isolate.plugin import hookspecs  # noqa: PLC0415 - only here
 
     pluginmanager.add_hookspecs(hookspecs)
@@ -217,6 +218,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 def _isolation(config: pytest.Config) -> Isolation:
     if (isolation := config.stash.get(_ISOLATION, None)) is None:
+        stale_modules.forget()  # of a run within this one
         from pytest_isolate.plugin.run.isolation import Isolation  # noqa: PLC0415 - only if a test is isolated
 
         config.stash[_ISOLATION] = isolation = Isolation(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from pytest_isolate.cgroups.session_names import session_name
 
@@ -10,6 +11,16 @@ from pytest_isolate.cgroups.session_names import session_name
 def new_name() -> str:
     """A name for the session that this process leads."""
     return session_name()
+
+
+def new_worker(session: str) -> str:
+    """A name for the only worker of ``session``; another one if this process runs pytest within pytest.
+
+    That is what pytester does: two keepers of one process, whose groups must not be the same.
+    """
+    from pytest_isolate.session.network.session_listeners import COOKIE  # noqa: PLC0415 - as below
+
+    return "main" if os.environ.get(COOKIE) != session else f"inner{time.monotonic_ns()}"
 
 
 def mark_descendants(name: str) -> None:

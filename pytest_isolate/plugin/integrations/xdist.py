@@ -29,9 +29,9 @@ def is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-def worker_name(config: pytest.Config) -> str:
-    """``gw0`` and so on; ``main`` without xdist."""
-    return str(_input(config).get("workerid", "main"))
+def worker_name(config: pytest.Config) -> str | None:
+    """``gw0`` and so on; None without xdist."""
+    return _input(config).get("workerid")
 
 
 def worker_count(config: pytest.Config) -> int:

@@ -33,13 +33,14 @@ class SessionKeeper:
         """The keeper, or why there is none. :raises pytest.UsageError: ``--isolate-cgroup`` can't be used."""
         settings = self._config.stash[options.SETTINGS]
         session = xdist.session_name(self._config) or names.new_name()
+        worker = xdist.worker_name(self._config) or names.new_worker(session)
         names.mark_descendants(session)
         opened = self._config.stash[fixtures.OPEN_PORTS]
         try:
             return Keeper(
                 # A session sandbox is in a group below it, and limits hold for what is below that.
                 cgroup=None if session_options.is_inside() else settings.cgroup,
-                worker=xdist.worker_name(self._config),
+                worker=worker,
                 session=session,
                 degrade=settings.unsupported == "degrade",
                 places=self.folders(),

@@ -44,16 +44,6 @@ _UNNAMED = (
     "their like, and so user= and group= of subprocess, refuse all others as invalid (EINVAL), where a plain run has "
     "EPERM; as root it works."
 )
-#: pytest-regressions, of a file that it has made or made anew; pytest-snapshot, with ``--snapshot-update``.
-_KEPT_BY_PLUGINS = (
-    "File not found in data directory, created:",
-    "--force-regen set, regenerating file at:",
-    "Snapshot directory was modified:",
-)
-_EXPECTED_FILES = (
-    "The files of expected results that the test has written are gone with its sandbox. Run it once without "
-    "isolation, or let writable=[FOLDER], isolate_writable in the ini file, have them stay."
-)
 _NAMED_THREADS = 5
 #: What ends a wait for a thread: the sandbox's time-out, the test's own, that of a queue.
 _WAITED_IN_VAIN = ("exceeded timeout=", "made no progress for ", "TimeoutError", "queue.Empty")
@@ -76,8 +66,6 @@ def hints(
         found.append(f'disk="{cap}" is all that the test may write; if that was full, a larger disk=... helps.')
     if _names(_OTHER_DEVICE, text):
         found.append(_RENAMED)
-    if _names(_KEPT_BY_PLUGINS, text) and not spec.writable:
-        found.append(_EXPECTED_FILES)
     if _names(_INVALID, text) and _OWNERS.search(text):
         found.append(_UNNAMED)
     if _names(_REFUSED, text) and _UNIX_SOCKET.search(text):

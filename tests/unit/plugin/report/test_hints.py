@@ -43,21 +43,6 @@ def test_an_owner_that_cannot_be_named_names_the_only_one_without_root(text: str
     assert hint.startswith("Where the header says rootless, a sandbox knows one user and one group")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "E   Failed: File not found in data directory, created:\nE   - /project/test_a/test_data.yml",
-        "E   Failed: Files differ and --force-regen set, regenerating file at:\nE   - /project/test_a/test_data.yml",
-        "Snapshot directory was modified: snapshots\n  Created snapshots:\n    a.txt",
-    ],
-)
-def test_expected_results_that_a_plugin_wrote_are_told_to_be_gone_unless_their_folder_is_kept(text: str) -> None:
-    (hint,) = hints(Spec(), text)
-
-    assert hint.startswith("The files of expected results that the test has written are gone with its sandbox")
-    assert hints(Spec.of(writable=["/project"]), text) == []
-
-
 def test_any_other_invalid_argument_names_nothing() -> None:
     assert hints(Spec(), "    os.lseek(0, -1, 0)\nE   OSError: [Errno 22] Invalid argument") == []
 

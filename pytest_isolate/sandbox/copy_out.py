@@ -110,7 +110,7 @@ class _Copier:
 def copy_file(source: int, target: int, name: str, new_name: str) -> None:
     """Copy a regular file from one open directory to another, under a name that is not there yet."""
     with contextlib.ExitStack() as closing:
-        old = calls.open(name, _HERE, dir_fd=source)
+        old = _open_file(name, source)
         closing.callback(calls.close, old)
         status = calls.fstat(old)
         if not stat.S_ISREG(status.st_mode):
@@ -119,6 +119,24 @@ def copy_file(source: int, target: int, name: str, new_name: str) -> None:
         closing.callback(calls.close, new)
         copy_content(old, new, status.st_size)
         calls.fchmod(new, status.st_mode & 0o777)
+
+
+def _open_file(name: str, directory: int) -> int:
+    """For reading, also where the mode refuses that: it is the owner's, and another one only meanwhile."""
+    try:
+        return calls.open(name, _HERE, dir_fd=directory)
+    except PermissionError:
+        found = calls.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        mode = stat.S_IMODE(calls.fstat(found).st_mode)
+        path = f"/proc/self/fd/{found}"  # of this very file, whatever has its name by now
+        calls.chmod(path, mode | stat.S_IRUSR)
+        try:
+            return calls.open(path, _HERE & ~os.O_NOFOLLOW)
+        finally:
+            calls.chmod(path, mode)
+    finally:
+        calls.close(found)
 
 
 def copy_content(old: int, new: int, size: int) -> None:

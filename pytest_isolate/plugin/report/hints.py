@@ -12,6 +12,7 @@ from pytest_isolate.spec.spec import Spec
 
 _FULL = (calls.strerror(errno.ENOSPC),)
 _OTHER_DEVICE = (calls.strerror(errno.EXDEV),)
+_UNMAPPED = (calls.strerror(errno.EOVERFLOW),)
 _REFUSED = (calls.strerror(errno.ECONNREFUSED),)
 _INVALID = (calls.strerror(errno.EINVAL),)
 #: What takes a user or a group: system calls, programs, and Popen's arguments in a traceback.
@@ -44,6 +45,11 @@ _UNNAMED = (
     "their like, and so user= and group= of subprocess, refuse all others as invalid (EINVAL), where a plain run has "
     "EPERM; as root it works."
 )
+_FOREIGN = (
+    "Where the header says rootless, a sandbox can name no user and no group but the test's own. So what has another "
+    "owner or group cannot be copied into it to be changed, nor what is in such a folder (EOVERFLOW), though its mode "
+    "lets the user write. Let both be the user's, or bind the folder through by writable=[FOLDER]; as root it works."
+)
 _NAMED_THREADS = 5
 #: What ends a wait for a thread: the sandbox's time-out, the test's own, that of a queue.
 _WAITED_IN_VAIN = ("exceeded timeout=", "made no progress for ", "TimeoutError", "queue.Empty")
@@ -66,6 +72,8 @@ def hints(
         found.append(f'disk="{cap}" is all that the test may write; if that was full, a larger disk=... helps.')
     if _names(_OTHER_DEVICE, text):
         found.append(_RENAMED)
+    if _names(_UNMAPPED, text):
+        found.append(_FOREIGN)
     if _names(_INVALID, text) and _OWNERS.search(text):
         found.append(_UNNAMED)
     if _names(_REFUSED, text) and _UNIX_SOCKET.search(text):

@@ -43,6 +43,12 @@ def test_an_owner_that_cannot_be_named_names_the_only_one_without_root(text: str
     assert hint.startswith("Where the header says rootless, a sandbox knows one user and one group")
 
 
+def test_what_has_another_owner_names_the_only_one_without_root() -> None:
+    (hint,) = hints(Spec(), "E   OSError: [Errno 75] Value too large for defined data type: '/project/theirs/new'")
+
+    assert hint.startswith("Where the header says rootless, a sandbox can name no user and no group but the test's own")
+
+
 def test_any_other_invalid_argument_names_nothing() -> None:
     assert hints(Spec(), "    os.lseek(0, -1, 0)\nE   OSError: [Errno 22] Invalid argument") == []
 

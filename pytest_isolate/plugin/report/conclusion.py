@@ -12,7 +12,7 @@ import pytest
 
 import pytest_isolate
 from pytest_isolate.plugin import hook_callers, phases, serialize
-from pytest_isolate.plugin.report import left_behind, reached, reports, tracebacks
+from pytest_isolate.plugin.report import left_behind, lost_files, reached, reports, tracebacks
 from pytest_isolate.plugin.report.hints import hints
 from pytest_isolate.plugin.report.received import Received, make_interrupt
 
@@ -138,10 +138,13 @@ def _add_details(
     if outcome.pids_denied and limit is not None:
         refused = "1 fork was" if outcome.pids_denied == 1 else f"{outcome.pids_denied} forks were"
         reports.add_detail(call, "Processes refused", f"hit pids={limit}: {refused} refused")
+    usage = outcome.usage
+    left = (usage.changes if usage.files_left is None else usage.files_left) or ()
     for report in result.reports:
         if report.failed:
             text = "\n".join([report.longreprtext, *(text for _, text in report.sections)])
             causes = [*earlier(text), *hints(outcome.spec, text, threads(), getattr(item, "fixturenames", ()))]
+            causes += lost_files.hints(report.longreprtext, left)
             reports.add_detail(report, "The sandbox as a possible cause", "\n".join(causes))
 
 

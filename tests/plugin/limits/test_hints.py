@@ -50,6 +50,34 @@ def test_a_failure_that_the_sandbox_may_have_caused_names_the_key(project: Any) 
 
 
 @pytest.mark.needs("sandbox")
+def test_a_file_that_the_failure_says_was_written_is_told_to_go(project: Any) -> None:
+    project.pytester.makepyfile(
+        """
+        import pathlib
+        import pytest
+
+        @pytest.mark.isolate
+        def test_compares_with_what_was_found_before():
+            found = pathlib.Path(__file__).with_name("found") / "a.txt"
+            found.parent.mkdir()
+            found.write_text("a")
+            pytest.fail(f"not found, created: {found}")
+        """
+    )
+
+    result = project.run()
+
+    result.assert_outcomes(failed=1)
+    root = project.pytester.path
+    result.stdout.fnmatch_lines(
+        [
+            "*- The sandbox as a possible cause -*",
+            f"{root}/found/a.txt goes with the sandbox, so the next run *: writable=[[]'{root}'] keeps it.",
+        ]
+    )
+
+
+@pytest.mark.needs("sandbox")
 def test_what_a_test_misses_of_an_earlier_one_names_that_test(project: Any) -> None:
     project.pytester.makepyfile(
         """

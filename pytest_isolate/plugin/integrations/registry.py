@@ -36,6 +36,7 @@ from pytest_isolate.plugin.integrations.servers import Servers
 from pytest_isolate.plugin.integrations.session_processes import SessionProcesses
 from pytest_isolate.plugin.integrations.subtests import Subtests
 from pytest_isolate.plugin.integrations.syrupy import Syrupy
+from pytest_isolate.plugin.integrations.textual_snapshot import TextualSnapshot
 from pytest_isolate.plugin.integrations.type_checks import TypeChecks
 from pytest_isolate.plugin.integrations.xdist import Xdist
 from pytest_isolate.plugin.messages import Send
@@ -64,6 +65,7 @@ INTEGRATIONS: tuple[type[Integration], ...] = (
     Browsers,
     HostName,
     TypeChecks,
+    TextualSnapshot,
     Imports,
     Patterns,
 )

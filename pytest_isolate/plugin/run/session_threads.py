@@ -65,6 +65,8 @@ class SessionThreads:
         threads = calls.threads()
         # Those of eventlet, which replaces the class of the main thread's object, have no such attribute.
         known = {str(getattr(thread, "native_id", None)) for thread in threads} | self._first_tasks
+        # In a process that was forked, the main thread's object has the number that its parent's had.
+        known.add(str(calls.getpid()))
         tasks = sorted(fixtures.list_threads() - known, key=int)
         low_level = len(calls.frames().keys() - self._first - {thread.ident for thread in threads})
         process = _read_name("self")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -67,3 +68,17 @@ def test_a_thread_of_nobodys_has_no_fixture_and_none_counts_as_native(
 def test_those_that_were_there_at_first_are_not_named(start: Callable[[str], None]) -> None:
     start("threading")
     assert SessionThreads((fixtures.list_threads(), frozenset(calls.frames()))).missing() == {}
+
+
+def test_the_first_thread_of_a_forked_process_is_no_librarys() -> None:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, repr(SessionThreads().native()).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with open(reading, "rb") as found:
+        assert found.read() == b"[]"

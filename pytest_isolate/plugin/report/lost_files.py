@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_isolate.sandbox.outcome import Change
 
-#: pytest-regressions: "created:", "regenerating file at:"; pytest-snapshot: "Snapshot directory was modified:".
+#: pytest-regressions: "created:", "regenerating file at:".
 _SAYS_SO = re.compile(r"\b(created|regenerat\w+|generated|modified|updated|saved|written)\b", re.IGNORECASE)
 _SHOWN = 3
 

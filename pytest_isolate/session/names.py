@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 from pytest_isolate.cgroups.session_names import session_name
 
@@ -23,8 +24,21 @@ def new_worker(session: str) -> str:
     return "main" if os.environ.get(COOKIE) != session else f"inner{time.monotonic_ns()}"
 
 
-def mark_descendants(name: str) -> None:
-    """Put the name into the environment, by which servers that fixtures start are known as the session's."""
+def mark_descendants(name: str) -> Callable[[], None]:
+    """Put the name into the environment, by which servers that fixtures start are known as the session's.
+
+    :return: puts back what was there: the name of the run that this one is within, for one.
+    """
     from pytest_isolate.session.network.session_listeners import COOKIE  # noqa: PLC0415 - an xdist controller has none
 
+    before = os.environ.get(COOKIE)
     os.environ[COOKIE] = name
+
+    def undo() -> None:
+        if os.environ.get(COOKIE) == name:
+            if before is None:
+                del os.environ[COOKIE]
+            else:
+                os.environ[COOKIE] = before
+
+    return undo

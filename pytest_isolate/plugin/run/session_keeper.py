@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ class SessionKeeper:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._pid = calls.getpid()
+        self._closing = ExitStack()
 
     @cached_property
     def keeper(self) -> Keeper | IsolateError:
@@ -34,7 +35,7 @@ class SessionKeeper:
         settings = self._config.stash[options.SETTINGS]
         session = xdist.session_name(self._config) or names.new_name()
         worker = xdist.worker_name(self._config) or names.new_worker(session)
-        names.mark_descendants(session)
+        self._closing.callback(names.mark_descendants(session))
         opened = self._config.stash[fixtures.OPEN_PORTS]
         try:
             return Keeper(
@@ -99,6 +100,7 @@ class SessionKeeper:
         """End the keeper, if there is one. In a fork, nothing."""
         if calls.getpid() == self._pid and (keeper := self._existing()) is not None:
             keeper.close()
+            self._closing.close()
 
     def _existing(self) -> Keeper | None:
         keeper = vars(self).get("keeper")

@@ -16,7 +16,7 @@ _PACKAGE = "pytest_isolate"
 def forget() -> None:
     """Take them out of the packages that are loaded."""
     for name, package in [*sys.modules.items()]:
-        if name == _PACKAGE or name.startswith(f"{_PACKAGE}."):
+        if (name == _PACKAGE or name.startswith(f"{_PACKAGE}.")) and hasattr(package, "__path__"):
             for attribute, value in [*vars(package).items()]:
                 full = f"{name}.{attribute}"
                 if isinstance(value, ModuleType) and value.__name__ == full and full not in sys.modules:

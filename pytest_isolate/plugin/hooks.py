@@ -75,6 +75,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         from pytest_isolate.plugin.run import kept_paths  # noqa: PLC0415 - only then
 
         kept_paths.leave(session.config, session.config.stash[session_options.ENTERED].kept)
+    if session.config.stash[options.SETTINGS].jobs != 1:
+        from pytest_isolate.linux import connections  # noqa: PLC0415 - only if it is asked for
+        from pytest_isolate.plugin.run import session_connections  # noqa: PLC0415
+
+        session.config.stash[session_connections.FIRST] = connections.list_connections()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # after all others: plugins and conftest files add markers in this hook

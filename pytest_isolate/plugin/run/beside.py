@@ -151,11 +151,15 @@ class Beside:
                 return True
             if spec.exclusive is not None:
                 return spec.exclusive
-            if self._isolation.threads.may_log() or _MEASURING.intersection(getattr(item, "fixturenames", ())):
+            if self._shares_process() or _MEASURING.intersection(getattr(item, "fixturenames", ())):
                 return True
             return spec.network != "none" or bool(spec.writable or spec.devices) or keeper.reaches_out(spec)
         except IsolateError:
             return True
+
+    def _shares_process(self) -> bool:
+        """Whether pytest's process has what all tests would use at the same time."""
+        return self._isolation.threads.may_log() or self._isolation.connections.is_one_open()
 
     def is_taken(self, test: ItemBeside) -> bool:
         """Whether a test before it, whose folder has not come out yet, may make a folder of the same name."""

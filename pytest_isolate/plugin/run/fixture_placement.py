@@ -6,7 +6,8 @@ thread that forked: a reader that fills a queue, an executor, a server that each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from functools import cache
 from typing import Any
 
@@ -14,22 +15,25 @@ import pytest
 
 from pytest_isolate.plugin import higher_scoped_fixtures
 from pytest_isolate.plugin.higher_scoped_fixtures import HigherScopedFixture
-from pytest_isolate.plugin.run.session_threads import SessionThreads
 
 
 class Placement:
     """Decides where each fixture is set up."""
 
     def __init__(
-        self, inside: Iterable[str], is_inside: Callable[[pytest.FixtureDef[Any]], bool], threads: SessionThreads
+        self,
+        inside: Iterable[str],
+        is_inside: Callable[[pytest.FixtureDef[Any]], bool],
+        watched: Sequence[Callable[[str], AbstractContextManager[None]]],
     ) -> None:
         """:param inside: names of the fixtures that each sandbox sets up; with them, those that ask for one of them.
 
         :param is_inside: whether a fixture that is not named is one as well; asked once for each.
+        :param watched: called with the name of a fixture that is about to be set up here.
         """
         self._inside = frozenset(inside)
         self._is_inside = cache(is_inside)
-        self._threads = threads
+        self._watched = watched
 
     def set_up(self, item: pytest.Item) -> None:
         """Have pytest set up here what belongs here, or take what is there."""
@@ -38,7 +42,9 @@ class Placement:
             if higher_scoped_fixtures.is_set_up(item, fixture):
                 higher_scoped_fixtures.set_up(item, fixture)
             else:
-                with self._threads.started_by(fixture.name):
+                with ExitStack() as stack:
+                    for watch in self._watched:
+                        stack.enter_context(watch(fixture.name))
                     higher_scoped_fixtures.set_up(item, fixture)
 
     def divide(self, item: pytest.Item) -> tuple[list[HigherScopedFixture], list[HigherScopedFixture]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_isolate.plugin.run.beside import Beside
     from pytest_isolate.plugin.run.earlier_tests import EarlierTests
     from pytest_isolate.plugin.run.kept_layers import KeepLayer, KeptLayers
+    from pytest_isolate.plugin.run.session_connections import SessionConnections
     from pytest_isolate.session.keeper import Keeper
     from pytest_isolate.spec.spec import Spec
 
@@ -30,13 +32,21 @@ if TYPE_CHECKING:
 class Isolation:
     """Runs the isolated items of one session through one keeper, which it makes when it is first needed."""
 
+    connections: SessionConnections  #: only where tests may run side by side
+
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.settings = config.stash[options.SETTINGS]
         self.session_keeper = SessionKeeper(config)
         self.integrations = Integrations(config, self.settings.makereport_outside)
         self.threads = SessionThreads(fixtures.FIRST_THREADS)
-        self.placement = Placement(self.settings.fixtures_inside, self._is_inside, self.threads)
+        watched: list[Callable[[str], AbstractContextManager[None]]] = [self.threads.started_by]
+        if self.settings.jobs != 1:
+            from pytest_isolate.plugin.run.session_connections import SessionConnections  # noqa: PLC0415 - only then
+
+            self.connections = SessionConnections()
+            watched.append(self.connections.opened_by)
+        self.placement = Placement(self.settings.fixtures_inside, self._is_inside, watched)
         self.messenger = Messenger(config)
         self.messenger.register()
         self.in_turn: str | None = None  #: why tests run one at a time, though it was asked for more
@@ -58,12 +68,15 @@ class Isolation:
         """None: tests run one at a time. Not before collection: a conftest.py file may stand in the way."""
         if self.settings.jobs == 1:
             return None
-        from pytest_isolate.plugin.run import beside, jobs  # noqa: PLC0415 - only if it is asked for
+        from pytest_isolate.plugin.run import beside, jobs, session_connections  # noqa: PLC0415 - only if it is asked for
 
         if (number := jobs.count(self.settings.jobs, xdist.worker_count(self.config))) == 1:
             return None
         self.in_turn = beside.obstacle(self.config, self.integrations.outside)
-        return None if self.in_turn else beside.Beside(self, number)
+        if self.in_turn:
+            return None
+        self.connections.add_collected(self.config.stash[session_connections.FIRST])
+        return beside.Beside(self, number)
 
     def keep_layer(self, item: pytest.Item) -> KeepLayer | None:
         """What is to be called at the end of a run of ``item``, if layers are kept."""

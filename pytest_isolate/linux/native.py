@@ -120,6 +120,14 @@ def align_heap() -> None:
     lib.isolate_align_heap()
 
 
+def inherit_text() -> int:
+    """Have forks copy the page tables of the interpreter's text and libc's, in the place of a page fault each 64 kB.
+
+    :return: of how many mappings; 0: this process may not write to them (proc_pid_mem(5)), and all stays as it is.
+    """
+    return int(lib.isolate_inherit_text())
+
+
 class Kind(IntFlag):
     """What instances of a class are to :func:`make_immortal`; ``enum isolate_kind``, which explains them."""
 

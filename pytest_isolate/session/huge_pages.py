@@ -35,9 +35,11 @@ class Heap:
         clock: Callable[[], float] = time.monotonic,
         resident: Callable[[], int] | None = None,
         align: Callable[[], None] = native.align_heap,
+        inherit: Callable[[], object] = native.inherit_text,
     ) -> None:
         self._collapse = collapse
         self._align = align
+        self._inherit: Callable[[], object] | None = inherit  # not yet
         self._clock = clock
         self._resident = resident or _resident
         self._forks: deque[float] = deque(maxlen=_FORKS)  # seconds
@@ -59,6 +61,9 @@ class Heap:
 
     def gather(self, runs: int) -> None:
         """Gather some of the heap, if that pays for ``runs`` forks to come. Takes a fraction of a second at most."""
+        if self._inherit is not None and runs >= _FEWEST:
+            self._inherit()
+            self._inherit = None
         if self._useless or runs < _FEWEST or len(self._forks) < _FORKS:
             return
         if not self._next and runs % _FEWEST and self._at:  # looking costs, too

@@ -20,6 +20,7 @@ SOURCES = (
     "remove_tree.c",
     "seccomp.c",
     "stuck_fork.c",
+    "text_pages.c",
 )
 
 

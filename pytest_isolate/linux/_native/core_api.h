@@ -76,6 +76,9 @@ void isolate_free(char *bytes);
 long isolate_collapse(uint64_t *from, long limit, long *tried);
 void isolate_align_heap(void);
 
+/* text_pages.c */
+long isolate_inherit_text(void);
+
 /* landlock.c */
 int isolate_landlock_version(void);
 

@@ -14,11 +14,14 @@ class Memory:
         self.blocks, self.seconds, self.works = blocks, seconds, works
         self.now, self.gathered, self.calls = 0.0, 0, 0
         self.aligned: list[int] = []  # how much had been gathered then
+        self.forks = 0
+        self.inherited: list[int] = []  # how many forks there had been then
         self.heap = Heap(
             self.collapse,
             lambda: self.now,
             lambda: self.blocks * 2 * _MB,
             lambda: self.aligned.append(self.gathered),
+            lambda: self.inherited.append(self.forks),
         )
 
     def collapse(self, start: int, limit: int) -> tuple[int, int, int]:
@@ -33,6 +36,7 @@ class Memory:
         for number in range(runs):
             self.heap.gather((of or runs) - number)
             self.heap.forked(fork)
+            self.forks += 1
 
 
 def test_the_heap_is_gathered_where_many_runs_follow() -> None:
@@ -54,6 +58,13 @@ def test_it_is_left_alone_where_few_runs_follow() -> None:
     memory.run(15, fork=0.01)
     assert memory.calls == 0
     assert memory.aligned == []
+    assert memory.inherited == []
+
+
+def test_the_page_tables_of_text_are_inherited_from_the_first_fork_on_however_small_the_heap() -> None:
+    memory = Memory(1, seconds=0.001)
+    memory.run(50, fork=0.01)
+    assert memory.inherited == [0]
 
 
 def test_it_is_left_alone_where_that_costs_more_than_the_runs_to_come_would_save() -> None:

@@ -144,11 +144,11 @@ class Forker:
         pidfd, self.run.pidfd = self.run.pidfd, -1
         if pidfd < 0:
             return
-        with contextlib.suppress(ProcessLookupError):  # reaped already
-            calls.pidfd_send_signal(pidfd, signal.SIGKILL)
-        waiting.readable(pidfd, seconds=_KILLED_SECONDS)
-        with contextlib.suppress(ChildProcessError):
-            calls.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+        with contextlib.suppress(ChildProcessError):  # reaped already
+            if calls.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG) is None:
+                calls.pidfd_send_signal(pidfd, signal.SIGKILL)
+                waiting.readable(pidfd, seconds=_KILLED_SECONDS)
+                calls.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
         calls.close(pidfd)
 
     def trouble(self) -> SetupError | None:

@@ -136,6 +136,10 @@ class Watcher:
 
     def _watch(self) -> None:
         self.begin()
+        if self.ended is not None:  # then nothing is to be waited for
+            with contextlib.suppress(BlockingIOError):  # what it left running may hold the other end
+                self._take(self.control)
+            self._reap()
         while self._status is None:
             wait_for_one([self])
         self._drain()

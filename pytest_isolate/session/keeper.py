@@ -55,6 +55,7 @@ class Keeper:
     :param places: directories that tests will write to (the project), beyond those that the host module knows.
     :param images: folder that has the images; None: ``fixtures_images`` of the current one.
     :param opened: host ports of every run beside those of its spec; looked at before each.
+    :param hidden: ports of this session's servers that are not for runs.
     :param stall_timeout: seconds that a run may wait for locks which nobody can release; 0: for ever.
     :param output: descriptor for the last message of this process, if its fork does not come back.
     :param immortal: make functions, classes and constants immortal where that pays.
@@ -73,6 +74,7 @@ class Keeper:
         places: tuple[str, ...] = (),
         images: str | None = None,
         opened: Collection[int] = (),
+        hidden: Collection[int] = (),
         stall_timeout: float = 60.0,
         output: int = 2,
         immortal: bool = True,
@@ -88,7 +90,8 @@ class Keeper:
         with contextlib.ExitStack() as undo:
             self._heap = Heap()
             self._immortal = ImmortalHeap(wanted=immortal, lasting=lasting)
-            self._host_ports = HostPorts(Lookup(session_names.first_process(session), session), opened)
+            lookup = Lookup(session_names.first_process(session), session, hidden=hidden)
+            self._host_ports = HostPorts(lookup, opened)
             undo.callback(self._host_ports.close)
             self.sandboxes = second_try.if_killed(
                 undo,

@@ -23,6 +23,10 @@ class Benchmark(Integration):
 
     kinds = (messages.BENCHMARK,)
 
+    def stands_alone(self, item: pytest.Item) -> bool:
+        """What is measured must have the machine to itself."""
+        return "benchmark" in getattr(item, "fixturenames", ())
+
     def around(self, item: pytest.Item) -> Forwarder | None:
         """Send what the test measures."""
         if not hasattr(self.config, "_benchmarksession"):

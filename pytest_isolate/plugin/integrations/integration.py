@@ -37,6 +37,10 @@ class Integration:
         """Outside, once for each fixture of class scope or higher: whether each sandbox sets it up for itself."""
         return False
 
+    def stands_alone(self, item: pytest.Item) -> bool:
+        """Outside, before the test: whether no other may run at the same time."""
+        return False
+
     def folders(self, item: pytest.Item) -> list[str]:
         """Outside, before the test: folders of the host that the plugin writes to from inside."""
         return []

@@ -71,7 +71,7 @@ INTEGRATIONS: tuple[type[Integration], ...] = (
 )
 
 #: Methods that are called for each test.
-_FOR_EACH_TEST = ("folders", "before", "around", "after", "outcomes", "log")
+_FOR_EACH_TEST = ("stands_alone", "folders", "before", "around", "after", "outcomes", "log")
 
 
 class Integrations:
@@ -89,6 +89,10 @@ class Integrations:
     def is_inside(self, definition: pytest.FixtureDef[Any]) -> bool:
         """Whether each sandbox sets up this higher-scoped fixture for itself."""
         return any(each.is_inside(definition) for each in self._all)
+
+    def stands_alone(self, item: pytest.Item) -> bool:
+        """Whether no other test may run beside it."""
+        return any(each.stands_alone(item) for each in self._with["stands_alone"])
 
     def folders(self, item: pytest.Item) -> list[str]:
         """Folders of the host that the plugins write to from inside."""

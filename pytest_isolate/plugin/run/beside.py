@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from pytest_isolate.spec.spec import Spec
 
 _AHEAD = 32  # for each job: how many may have begun and wait for their turn
-#: Fixtures of plugins whose tests must have the machine to themselves.
-_MEASURING = {"benchmark"}
 
 
 class Beside:
@@ -151,7 +149,7 @@ class Beside:
                 return True
             if spec.exclusive is not None:
                 return spec.exclusive
-            if self._shares_process() or _MEASURING.intersection(getattr(item, "fixturenames", ())):
+            if self._shares_process() or self._isolation.integrations.stands_alone(item):
                 return True
             return spec.network != "none" or bool(spec.writable or spec.devices) or keeper.reaches_out(spec)
         except IsolateError:

@@ -11,7 +11,7 @@ import pytest
 from pytest_isolate.linux.calls import calls
 from pytest_isolate.plugin import fixtures
 from pytest_isolate.plugin.config import options, session_options
-from pytest_isolate.plugin.integrations import xdist
+from pytest_isolate.plugin.integrations import rerunfailures, xdist
 from pytest_isolate.plugin.run import lasting
 from pytest_isolate.session import names
 from pytest_isolate.session.keeper import Keeper
@@ -47,6 +47,7 @@ class SessionKeeper:
                 places=self.folders(),
                 images=settings.images,
                 opened=opened,
+                hidden=rerunfailures.ports(self._config),
                 stall_timeout=settings.stall_timeout,
                 output=self._output(),
                 immortal=settings.immortal_heap,

@@ -7,7 +7,7 @@ environment: so a server that has left the tree by forking twice, as ``pg_ctl st
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -37,9 +37,12 @@ class LoopbackAddress(NamedTuple):
 class Lookup:
     """Finds a session's listeners, again and again; who owns one is asked once, as that does not change."""
 
-    def __init__(self, first: int, name: str, proc: Path = Path("/proc")) -> None:
-        """:param first: pid of the session's first process. :param name: value of :data:`COOKIE`."""
-        self.first, self.name, self.proc = first, name, proc
+    def __init__(self, first: int, name: str, proc: Path = Path("/proc"), *, hidden: Collection[int] = ()) -> None:
+        """:param first: pid of the session's first process. :param name: value of :data:`COOKIE`.
+
+        :param hidden: ports of servers that are not for tests.
+        """
+        self.first, self.name, self.proc, self._hidden = first, name, proc, hidden
         #: inode of each listener that there is: where it can be reached if it is the session's, else nothing
         self._known: dict[int, tuple[LoopbackAddress, ...]] = {}
 
@@ -53,7 +56,8 @@ class Lookup:
         if unknown := found.keys() - self._known.keys():
             mine = self._owned(unknown)
             self._known.update((inode, _answering(found[inode]) if inode in mine else ()) for inode in unknown)
-        return tuple(sorted({address for addresses in self._known.values() for address in addresses}))
+        served = {address for addresses in self._known.values() for address in addresses}
+        return tuple(sorted(address for address in served if address.port not in self._hidden))
 
     def _listening(self) -> Iterator[tuple[int, int, tuple[LoopbackAddress, ...]]]:
         """Inode, owner's uid and addresses of each listener in our network namespace (proc_net_tcp.rst)."""

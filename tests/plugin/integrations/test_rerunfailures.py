@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from tests.support.neighbourhood import Neighbourhood
@@ -72,3 +74,85 @@ def test_a_death_is_rerun_in_a_new_sandbox(neighbours: Neighbourhood) -> None:
     result.stdout.fnmatch_lines(["*comes_to_life RERUN*"] * 2 + ["*comes_to_life PASSED*", "*dead RERUN*"])
     result.stdout.fnmatch_lines(["*killed by SIGABRT"])
     result.stdout.fnmatch_lines(["*1 failed, 1 passed, 1 xfailed, 3 rerun*"])
+
+
+@pytest.mark.needs("sandbox", "pytest-rerunfailures")
+def test_reruns_of_all_tests_are_counted_together(neighbours: Neighbourhood) -> None:
+    neighbours.load("pytest_rerunfailures")
+    neighbours.project.write(
+        test_it="""
+        import pytest
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_never(number): assert 0
+        """
+    )
+    shown = neighbours.same("--reruns=2", "--max-suite-reruns=3")
+    assert "4 failed, 3 rerun" in shown
+    beside = neighbours.isolated("--reruns=2", "--max-suite-reruns=3", "--isolate-jobs=4")
+    assert "4 failed, 3 rerun" in "\n".join(beside)
+
+
+@pytest.mark.needs("sandbox", "pytest-rerunfailures")
+def test_so_are_those_of_tests_that_die(neighbours: Neighbourhood) -> None:
+    neighbours.load("pytest_rerunfailures")
+    neighbours.project.write(
+        test_it="""
+        import os
+        import pytest
+
+        @pytest.mark.parametrize("number", range(3))
+        def test_dies(number): os.abort()
+        """
+    )
+    result = neighbours.project.isolated("--reruns=2", "--max-suite-reruns=4")
+    result.assert_outcomes(failed=3)
+    assert result.parseoutcomes()["rerun"] == 4
+
+
+@pytest.mark.needs("sandbox", "pytest-rerunfailures")
+def test_the_server_of_its_counts_is_not_for_tests_and_keeps_none_waiting(neighbours: Neighbourhood) -> None:
+    """It is started where pytest-xdist is loaded, whether there are workers or not."""
+    pytest.importorskip("xdist")
+    neighbours.load("xdist", "pytest_rerunfailures")
+    neighbours.project.write(
+        test_it="""
+        import socket, time
+        import pytest
+
+        @pytest.mark.parametrize("number", range(2))
+        def test_it(number, pytestconfig, record_property):
+            record_property("begin", time.monotonic())
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", pytestconfig.failures_db.sock_port))
+            time.sleep(1)
+            record_property("end", time.monotonic())
+        """
+    )
+    records = neighbours.project.records("--isolate-all", "--isolate-jobs=2")
+    one, other = (dict(record["properties"]) for record in records if record["when"] == "call")
+    assert other["begin"] < one["end"]
+
+
+@pytest.mark.needs("sandbox", "pytest-rerunfailures")
+def test_reruns_in_a_worker_of_xdist_are_counted_by_one_test_after_another(neighbours: Neighbourhood) -> None:
+    """They talk to the controller by one socket."""
+    pytest.importorskip("xdist")
+    neighbours.load("xdist", "pytest_rerunfailures")
+    neighbours.project.write(
+        test_it="""
+        import time
+        import pytest
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_it(number, record_property):
+            record_property("begin", time.monotonic())
+            time.sleep(0.5)
+            record_property("end", time.monotonic())
+        """
+    )
+    options = ("--isolate-all", "-n1", "--isolate-jobs=2", "--reruns=1")
+    records = neighbours.project.records(*options)
+    spans = sorted({tuple(dict(record["properties"]).values())[:2] for record in records if record["when"] == "call"})
+    assert len(spans) == 4
+    assert all(one[1] <= other[0] for one, other in pairwise(spans))

@@ -59,7 +59,13 @@ def foreign_wrappers(config: pytest.Config) -> list[str]:
     """Names of other plugins, also of conftest files, that wrap the protocol of items."""
     hooks = config.hook.pytest_runtest_protocol.get_hookimpls()
     found = [hook for hook in hooks if hook.hookwrapper or hook.wrapper]
-    return [str(hook.plugin_name) for hook in found if _package(hook.plugin) not in {"_pytest", _OURS, _TIMEOUT}]
+    return [_name(hook) for hook in found if _package(hook.plugin) not in {"_pytest", _OURS, _TIMEOUT}]
+
+
+def _name(hook: Any) -> str:
+    """Of the plugin that has it. One that was registered without a name has a number for one."""
+    name = str(hook.plugin_name)
+    return _module(hook.plugin) if name.isdigit() else name
 
 
 def find_plugins(config: pytest.Config, names: Iterable[str]) -> dict[str, set[object]]:

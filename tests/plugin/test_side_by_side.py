@@ -477,6 +477,27 @@ def test_the_number_is_checked_and_said(project: Project, given: str, said: str)
     assert any(said in line for line in (*result.outlines, *result.errlines)), result.outlines
 
 
+@pytest.mark.parametrize(("name", "said"), [('"around"', "around"), ("", "wraps")])
+def test_a_plugin_that_wraps_each_test_is_named(project: Project, name: str, said: str) -> None:
+    project.write(
+        test_it="def test_it(): pass",
+        wraps="""
+        import pytest
+
+        class Around:
+            @pytest.hookimpl(wrapper=True)
+            def pytest_runtest_protocol(self): return (yield)
+        """,
+        conftest=f"""
+        import wraps
+
+        def pytest_configure(config): config.pluginmanager.register(wraps.Around(), {name})
+        """,
+    )
+    lines = project.isolated("--isolate-jobs=2").outlines
+    assert f"isolate: 1 job at a time, as a plugin has something round each of them ({said})" in lines, lines
+
+
 def test_tests_that_share_a_file_of_sqlite_run_one_at_a_time(project: Project) -> None:
     project.write(
         test_it="""

@@ -60,7 +60,10 @@ class Heap:
         return sorted(self._forks)[_FORKS // 2]
 
     def gather(self, runs: int) -> None:
-        """Gather some of the heap, if that pays for ``runs`` forks to come. Takes a fraction of a second at most."""
+        """Gather some of the heap, if that pays for ``runs`` forks to come. Takes a fraction of a second at most.
+
+        The first time, have forks copy the page tables of what each child runs, too: that takes next to nothing.
+        """
         if self._inherit is not None and runs >= _FEWEST:
             self._inherit()
             self._inherit = None

@@ -169,6 +169,8 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         session.config.stash[protocol_wrappers.FILTERS] = [*warnings.filters]
     if not manager.hasplugin("isolate-protocol"):  # a plugin may run the loop again
         manager.register(_Protocol(), "isolate-protocol")
+        if (isolation := session.config.stash.get(_ISOLATION, None)) is not None:  # it was made for the header
+            isolation.threads.note_collected()
     try:
         return (yield)
     finally:

@@ -477,6 +477,26 @@ def test_the_number_is_checked_and_said(project: Project, given: str, said: str)
     assert any(said in line for line in (*result.outlines, *result.errlines)), result.outlines
 
 
+def test_a_thread_that_a_module_has_started_keeps_no_test_waiting(project: Project) -> None:
+    project.write(
+        test_it="""
+        import threading, time
+        import pytest
+
+        threading.Thread(target=time.sleep, args=[1000], daemon=True).start()
+
+        @pytest.mark.parametrize("number", range(2))
+        def test_it(number, record_property):
+            record_property("begin", time.monotonic())
+            time.sleep(1)
+            record_property("end", time.monotonic())
+        """
+    )
+    records = project.records("--isolate-all", "--isolate-jobs=2")
+    one, other = (dict(record["properties"]) for record in records if record["when"] == "call")
+    assert other["begin"] < one["end"]
+
+
 @pytest.mark.parametrize(("name", "said"), [('"around"', "around"), ("", "wraps")])
 def test_a_plugin_that_wraps_each_test_is_named(project: Project, name: str, said: str) -> None:
     project.write(

@@ -24,8 +24,12 @@ class SessionThreads:
     def __init__(self, first: tuple[frozenset[str], frozenset[int]] = (frozenset(), frozenset())) -> None:
         """:param first: see :data:`pytest_isolate.plugin.fixtures.FIRST_THREADS`."""
         self._first_tasks, self._first = first
-        self._before = frozenset(calls.frames())  # those of modules that were imported at collection, too
+        self._before = frozenset(calls.frames())
         self._owners: dict[int | str, str] = {}  # names of fixtures, by the number that Python has, and the kernel
+
+    def note_collected(self) -> None:
+        """After collection: what modules have started is of no test, and of no fixture."""
+        self._before = frozenset(calls.frames())
 
     @contextmanager
     def started_by(self, fixture: str) -> Iterator[None]:

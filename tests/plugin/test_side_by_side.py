@@ -515,7 +515,22 @@ def test_a_plugin_that_wraps_each_test_is_named(project: Project, name: str, sai
         """,
     )
     lines = project.isolated("--isolate-jobs=2").outlines
-    assert f"isolate: 1 job at a time, as a plugin has something round each of them ({said})" in lines, lines
+    assert f"isolate: 1 job at a time, as a hook wraps pytest_runtest_protocol of each ({said})" in lines, lines
+
+
+def test_a_hook_that_is_in_the_way_is_said_with_its_name_and_file(project: Project) -> None:
+    project.write(
+        conftest="""
+        import pytest
+
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_protocol(item, nextitem): return (yield)
+        """,
+        test_it="def test_it(): pass",
+    )
+    lines = project.isolated("--isolate-jobs=2").outlines
+    said = f"isolate: 1 job at a time, as a hook wraps pytest_runtest_protocol of each ({project.path / 'conftest.py'})"
+    assert said in lines, lines
 
 
 def test_tests_that_share_a_file_of_sqlite_run_one_at_a_time(project: Project) -> None:

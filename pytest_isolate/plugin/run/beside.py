@@ -182,4 +182,4 @@ def _obstacles(config: pytest.Config, makereport_outside: Iterable[str]) -> Iter
     if outside := [name for name, found in hook_callers.find_plugins(config, makereport_outside).items() if found]:
         yield f"what a test came to decides about others ({', '.join(outside)})"
     if foreign := hook_callers.foreign_wrappers(config):
-        yield f"a plugin has something round each of them ({', '.join(foreign)})"
+        yield f"a hook wraps pytest_runtest_protocol of each ({', '.join(foreign)})"

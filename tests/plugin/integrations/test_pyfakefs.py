@@ -89,3 +89,35 @@ def test_its_test_cases_for_unittest_work_alike(neighbours: Neighbourhood) -> No
         """
     )
     assert "1 failed, 2 passed" in neighbours.same("-rA")
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "def test_it(known, fs): pass",
+        """
+        @pytest.mark.usefixtures("known")
+        class TestIt(TestCase):
+            def setUp(self): self.setUpPyfakefs()
+            def test_it(self): pass
+        """,
+    ],
+)
+def test_it_does_not_look_through_all_modules_in_each_sandbox(neighbours: Neighbourhood, test: str) -> None:
+    neighbours.project.write(
+        test_it=f"""
+        import os
+        import pytest
+        from pyfakefs.fake_filesystem_unittest import Patcher, TestCase
+
+        @pytest.fixture
+        def known():
+            assert Patcher.PATCHER is None
+            assert len(Patcher.CACHED_MODULES) > 100
+
+        {test}
+
+        def test_after(): assert os.path.exists("/etc/passwd")
+        """
+    )
+    assert any("2 passed" in line for line in neighbours.isolated())

@@ -106,7 +106,7 @@ def are_set_up(item: pytest.Item, needed: Iterable[HigherScopedFixture]) -> bool
     """Whether a test before has set up all that the item needs out here, and nothing may keep the item from running."""
     if _SCHEDULES_ANEW:
         return False
-    if [*item.session._setupstate.stack] != item.listchain()[:-1] or any(name in item.keywords for name in _SKIPPING):
+    if [*item.session._setupstate.stack] != item.listchain()[:-1] or _is_marked(item):
         return False
     return all(is_set_up(item, fixture) for fixture in needed)
 
@@ -169,7 +169,19 @@ def does_nothing(definition: pytest.FixtureDef[Any]) -> bool:
 
 def must_be_looked_at(item: pytest.Item, needed: Sequence[HigherScopedFixture]) -> bool:
     """Whether pytest's set-up out here has something to say of ``item``, though nothing is to be set up."""
-    return any(name in item.keywords for name in _SKIPPING) or (_SCHEDULES_ANEW and bool(needed))
+    return _is_marked(item) or (_SCHEDULES_ANEW and bool(needed))
+
+
+def _is_marked(item: pytest.Item) -> bool:
+    """Whether a mark may keep the item from running, which a ``skipif`` that was False when it was written cannot."""
+    names = [name for name in _SKIPPING if name in item.keywords]
+    return bool(names) and (names != ["skipif"] or not all(map(_is_void, item.iter_markers("skipif"))))
+
+
+def _is_void(mark: pytest.Mark) -> bool:
+    """Whether all conditions are False itself. A string is evaluated, and without a reason there is an error."""
+    conditions = (mark.kwargs["condition"],) if "condition" in mark.kwargs else mark.args
+    return bool(conditions) and all(each is False for each in conditions) and mark.kwargs.get("reason") is not None
 
 
 def all_stay(item: pytest.Item, nextitem: pytest.Item | None) -> bool:

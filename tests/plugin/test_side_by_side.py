@@ -211,6 +211,39 @@ def test_what_reaches_out_of_its_sandbox_runs_beside_no_other(project: Project) 
     assert (meeting if FIXTURES_STAY else meeting - {("6", "7")}) <= overlapping
 
 
+def test_a_mark_that_cannot_skip_a_test_does_not_make_it_wait(project: Project) -> None:
+    project.write(
+        test_it="""
+        import mmap, time
+        import pytest
+
+        BEGUN = mmap.mmap(-1, 2)  # which all forks share
+        never = pytest.mark.skipif(False, reason="not here")
+
+        def meet(number):
+            BEGUN[number], until = 1, time.monotonic() + 20
+            while not BEGUN[1 - number]:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+
+        @never
+        def test_one(): meet(0)
+        @never
+        @pytest.mark.skipif(condition=False, reason="nor there")
+        def test_other(): meet(1)
+
+        @pytest.mark.skipif("BEGUN is None", reason="never")
+        def test_string(): pass
+        @pytest.mark.skipif(False)
+        def test_without_a_reason(): pass
+        @never
+        @pytest.mark.skipif(True, reason="always")
+        def test_skipped(): assert 0
+        """
+    )
+    project.isolated("--isolate-jobs=2").assert_outcomes(passed=3, errors=1, skipped=1)
+
+
 fixtures_stay = pytest.mark.skipif(not FIXTURES_STAY, reason="each waits for its turn: see docs/options.md")
 
 

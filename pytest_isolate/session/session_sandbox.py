@@ -53,7 +53,7 @@ class SessionSandbox:
         """Build it.
 
         :param cgroup: ``--isolate-cgroup``.
-        :param places: directories that tests will write to.
+        :param places: files and directories that the run will write to.
         :raises UnsupportedError: the host cannot have it, or not all of it.
         :raises SetupError: it could not be built.
         :raises SpecError: ``cgroup`` can't be used.

@@ -165,6 +165,20 @@ def test_two_runs_at_once_leave_what_they_are_told_to_write_and_nothing_else(
     assert settled() == NOTHING
 
 
+def test_reports_arrive_in_a_folder_of_the_users_within_one_of_others(project: Project) -> None:
+    """The checkout is in such a one where .ci/as-user or a continuous integration has made it."""
+    project.write(test_it="def test_it(): pass")
+    checkout = Path(__file__).parents[2]
+    with TemporaryDirectory(dir=checkout if os.access(checkout, os.W_OK) else project.path) as folder:
+        options = [f"--junitxml={folder}/new/a.xml", f"--isolate-report={folder}/b.json", f"--basetemp={folder}/base"]
+        output = start(project, "-o", f"cache_dir={folder}/cache", *options).communicate(timeout=PATIENCE)[0]
+        left = {name.name for name in Path(folder).iterdir()}
+
+    assert "1 passed" in output, output
+    assert "Error" not in output, output
+    assert {"new", "b.json", "cache"} <= left
+
+
 def test_a_run_goes_on_where_the_last_one_left_off(project: Project) -> None:
     pytest.importorskip("xdist")
     write_suite(project)

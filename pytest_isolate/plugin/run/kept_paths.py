@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import getpass
 import json
 import os
@@ -35,11 +36,32 @@ def leave(config: pytest.Config, descriptor: int) -> None:
     os.close(descriptor)
 
 
-def _trees(config: pytest.Config) -> Iterator[str]:
+def named(config: pytest.Config, given: argparse.Namespace) -> Iterator[str]:
+    """Those that are known before the first conftest.py file is.
+
+    :param given: the command line, as far as it is known.
+    """
     started = str(config.invocation_params.dir)
     for name in _OPTIONS:
-        if value := getattr(config.option, name, None):
+        if value := getattr(given, name, None):
             yield os.path.join(started, os.path.expanduser(os.path.expandvars(str(value).removeprefix("file://"))))
+    ours = (*(given.isolate_report or ()), *filter(None, [given.isolate_baseline]))
+    yield from (os.path.join(started, os.path.expanduser(path)) for path in ours)
+    reports = getattr(given, "cov_report", None)  # of pytest-cov
+    if isinstance(reports, dict):
+        yield from (os.path.join(started, path) for path in reports.values() if path)
+    if config.pluginmanager.hasplugin("cacheprovider"):
+        folder = os.path.expanduser(os.path.expandvars(str(config.getini("cache_dir"))))
+        yield os.path.join(config.rootpath, folder)
+    if log := config.getini("log_file"):
+        yield os.path.join(started, str(log))
+    if sys.pycache_prefix:
+        yield sys.pycache_prefix
+    yield os.environ.get("HYPOTHESIS_STORAGE_DIRECTORY") or os.path.join(started, ".hypothesis")
+
+
+def _trees(config: pytest.Config) -> Iterator[str]:
+    yield from named(config, config.option)
     yield from config.stash[options.SETTINGS].reports
     if config.stash[options.SETTINGS].keep:
         from pytest_isolate.session.kept.store import default_path  # noqa: PLC0415 - only if it is asked for
@@ -49,16 +71,8 @@ def _trees(config: pytest.Config) -> Iterator[str]:
         yield baseline.file
     if config.stash[options.SETTINGS].github and (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
         yield summary
-    if config.pluginmanager.hasplugin("cacheprovider"):
-        folder = os.path.expanduser(os.path.expandvars(str(config.getini("cache_dir"))))
-        yield os.path.join(config.rootpath, folder)
-    if log := config.getini("log_file"):
-        yield os.path.join(started, str(log))
-    if sys.pycache_prefix:
-        yield sys.pycache_prefix
-    yield os.environ.get("HYPOTHESIS_STORAGE_DIRECTORY") or os.path.join(started, ".hypothesis")
     yield from _coverage_data()
-    yield from _coverage_reports(config)
+    yield from _coverage_reports()
 
 
 def _coverage_data() -> Iterator[str]:
@@ -66,13 +80,10 @@ def _coverage_data() -> Iterator[str]:
         yield os.path.abspath(measurement.config.data_file)
 
 
-def _coverage_reports(config: pytest.Config) -> Iterator[str]:
-    """Where reports of coverage go, be they made by pytest-cov or later, inside, by coverage itself."""
+def _coverage_reports() -> Iterator[str]:
+    """Where reports of coverage go that its own configuration names."""
     if (measurement := _measurement()) is not None:
         yield from (os.path.abspath(path) for name in _OF_COVERAGE if (path := getattr(measurement.config, name, "")))
-    reports = getattr(config.option, "cov_report", None)
-    if isinstance(reports, dict):
-        yield from (os.path.join(config.invocation_params.dir, path) for path in reports.values() if path)
 
 
 def _measurement() -> Any:

@@ -18,6 +18,7 @@ import pytest
 
 from pytest_isolate.plugin import fixtures
 from pytest_isolate.plugin.config import session_options
+from pytest_isolate.plugin.run import kept_paths
 from pytest_isolate.session.session_sandbox import SessionSandbox
 from pytest_isolate.spec.errors import IsolateError
 from pytest_isolate.spec.keys import IN_SESSION
@@ -39,7 +40,7 @@ def enter(config: pytest.Config) -> None:
     spec = session_options.read_spec(config, given)
     if problem := _find_problem(given):
         raise pytest.UsageError(f"--isolate-session: {problem}")
-    places = (str(config.rootpath), str(config.invocation_params.dir))
+    places = (str(config.rootpath), str(config.invocation_params.dir), *kept_paths.named(config, given))
     try:
         sandbox = SessionSandbox(spec, cgroup=given.isolate_cgroup, places=places)
     except IsolateError as error:

@@ -179,6 +179,16 @@ def test_reports_arrive_in_a_folder_of_the_users_within_one_of_others(project: P
     assert {"new", "b.json", "cache"} <= left
 
 
+def test_a_run_without_plugins_of_pytest_that_write_passes(project: Project) -> None:
+    project.write(test_it="def test_it(): pass")
+    without = [f"-pno:{name}" for name in ("logging", "cacheprovider", "junitxml", "tmpdir")]
+
+    output = start(project, *without).communicate(timeout=PATIENCE)[0]
+
+    assert "1 passed" in output, output
+    assert "Error" not in output, output
+
+
 def test_a_run_goes_on_where_the_last_one_left_off(project: Project) -> None:
     pytest.importorskip("xdist")
     write_suite(project)

@@ -53,7 +53,7 @@ def named(config: pytest.Config, given: argparse.Namespace) -> Iterator[str]:
     if config.pluginmanager.hasplugin("cacheprovider"):
         folder = os.path.expanduser(os.path.expandvars(str(config.getini("cache_dir"))))
         yield os.path.join(config.rootpath, folder)
-    if log := config.getini("log_file"):
+    if config.pluginmanager.hasplugin("logging") and (log := config.getini("log_file")):
         yield os.path.join(started, str(log))
     if sys.pycache_prefix:
         yield sys.pycache_prefix

@@ -79,6 +79,41 @@ def test_with_warnings_as_errors_it_is_an_error_of_its_tear_down(project: Projec
     assert sum(record["when"] == "teardown" for record in records) == 10
 
 
+def test_a_test_that_broke_off_gets_no_second_error(project: Project) -> None:
+    """What it had open then is in its frames, which it never came to leave: anyio's suite had 73 errors more."""
+    project.write(
+        test_it="""
+        import socket, unittest
+        import pytest
+
+        @pytest.fixture
+        def fails():
+            sock = socket.socket()
+            raise LookupError("own")
+        @pytest.fixture
+        def skips():
+            sock = socket.socket()
+            pytest.skip("own")
+
+        def test_set_up(fails): pass
+        def test_skipped_set_up(skips): pass
+        def test_skip():
+            sock = socket.socket()
+            pytest.skip("own")
+        @pytest.mark.xfail
+        def test_xfail():
+            sock = socket.socket()
+            assert 0
+        class Test(unittest.TestCase):
+            def test_it(self):
+                sock = socket.socket()
+                self.fail("own")
+        """
+    )
+    options = ("-W", "error", *PLAIN)
+    project.isolated(*options).assert_outcomes(errors=1, skipped=2, xfailed=1, failed=1)
+
+
 def test_without_pytests_plugin_it_is_an_ordinary_warning(project: Project) -> None:
     project.write(test_it=LEAKING)
     result = project.isolated("-W", "always", "-p", "no:unraisableexception", "-k", "socket or nothing")

@@ -87,13 +87,12 @@ class ChildProtocol(NamedTuple):
         """The report of the tear-down is sent when the test's garbage has been found, as that may make it an error."""
         try:
             self.protocol()
-            if failed := getattr(sys, "last_value", None) is not self.last_error:
+            if getattr(sys, "last_value", None) is not self.last_error:
                 garbage.forget_last_error()
             try:
                 self.messenger.collect(self.item)
             except Exception as error:  # noqa: BLE001 - a warning, or a group of them
-                if not failed:  # else it never came to close what its frames have: no second fault of its own
-                    self.messenger.fail_tear_down(self.item, error)
+                self.messenger.fail_tear_down(self.item, error)
         finally:
             self.messenger.send_tear_down()
 

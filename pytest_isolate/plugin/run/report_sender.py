@@ -33,6 +33,7 @@ class Messenger:
         self._owner = 0
         self._starts = 0
         self._teardown: pytest.TestReport | None = None  #: is not sent yet
+        self._broke_off = False  #: set-up or call of the test, so it never came to close what its frames have
         self._collect = garbage.make_collector(config)
         # As thread_logs.py, which says what is private here.
         capture: Any = config.pluginmanager.getplugin("capturemanager")
@@ -86,6 +87,8 @@ class Messenger:
             self.send_tear_down()
             self._teardown = report
         else:
+            if not report.passed:
+                self._broke_off = True
             self._send(report)
 
     def collect(self, item: pytest.Item) -> None:
@@ -118,8 +121,8 @@ class Messenger:
             self._teardown.sections.append((f"Captured {stream} teardown", text))
 
     def fail_tear_down(self, item: pytest.Item, error: Exception) -> None:
-        """Make the tear-down fail of what was found after it, unless it has failed already."""
-        if self._teardown is not None and self._teardown.passed:
+        """Make the tear-down fail of what was found after it, unless the test has failed already."""
+        if self._teardown is not None and self._teardown.passed and not self._broke_off:
             self._teardown = phases.report_phase(item, "teardown", _raise, error=error)
 
     def send_tear_down(self) -> None:

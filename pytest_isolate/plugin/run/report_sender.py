@@ -74,6 +74,7 @@ class Messenger:
         if self._line is not None:
             self._starts += 1
             if self._starts > 1:
+                self._broke_off = False
                 self.send_tear_down()
                 self._line((AGAIN, None))
 

@@ -76,8 +76,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
         kept_paths.leave(session.config, session.config.stash[session_options.ENTERED].kept)
     if session.config.stash[options.SETTINGS].jobs != 1:
-        from pytest_isolate.linux import connections  # noqa: PLC0415 - only if it is asked for
         from pytest_isolate.plugin.run import session_connections  # noqa: PLC0415
+        from pytest_isolate.session import connections  # noqa: PLC0415 - only if it is asked for
 
         session.config.stash[session_connections.FIRST] = connections.list_connections()
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from pytest_isolate.linux import connections
-from pytest_isolate.linux.connections import Connection
+from pytest_isolate.session import connections
+from pytest_isolate.session.connections import Connection
 
 #: In ``config.stash``, where tests may run side by side: those that there were before collection: of xdist's worker,
 #: standard input, and what plugins talk through.

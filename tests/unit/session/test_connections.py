@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from pytest_isolate.linux.connections import Connection, is_open, list_connections
+from pytest_isolate.session.connections import Connection, is_open, list_connections
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from socket import AddressFamily
 from typing import Literal, NamedTuple
 
 from pytest_isolate.linux.flags import Clone
@@ -58,6 +59,7 @@ class Host(NamedTuple):
     fresh_proc: bool = True  #: a new /proc can be mounted
     fresh_sys: bool = True  #: a new /sys can be mounted
     hosts: HostsFile | None = None  #: /etc/hosts, if it can be copied
+    families: frozenset[AddressFamily] = frozenset()  #: of which there is an address, as getaddrinfo(3) counts them
     lacks: tuple[Lack, ...] = ()
 
     @property

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from socket import AddressFamily
+
 from pytest_isolate.plan import operations as do
 from pytest_isolate.plan.operations import Op
 
@@ -19,13 +22,15 @@ def hold(proc: str) -> list[Op]:
     return [do.hold(f"{proc}/sys", _SLOT)]
 
 
-def own(*, groups: tuple[int, int], held: bool) -> list[Op]:
+def own(*, groups: tuple[int, int], held: bool, families: Collection[AddressFamily] = ()) -> list[Op]:
     """Make the new network namespace of PID 1 usable: ip(7), "ip_unprivileged_port_start"; icmp(7), "ping_group_range".
 
+    :param families: those of which getaddrinfo(3) takes the host to have an address. It does not count 127.0.0.1 and
+        ::1, and with ``AI_ADDRCONFIG`` finds nothing of a family without another, not even ``localhost``.
     :param groups: lowest and highest group id that is mapped inside; all of them may ping.
     :param held: :func:`hold` has run.
     """
-    ops = [do.loopback()]
+    ops = [do.loopback(more=families)]
     if held:
         ops.append(do.write("0", "net/ipv4/ip_unprivileged_port_start", slot=_SLOT))
         ops.append(do.write(f"{groups[0]} {groups[1]}", "net/ipv4/ping_group_range", slot=_SLOT))

@@ -13,8 +13,9 @@ PID 1 first turns the file system round (:func:`stage`), so that
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import IntEnum
+from socket import AF_INET, AF_INET6, AddressFamily
 from typing import NamedTuple
 
 from pytest_isolate.linux.flags import Clone, MountFlag
@@ -170,9 +171,12 @@ def unshare(namespaces: Clone) -> Op:
     return Op(Step.UNSHARE, namespaces)
 
 
-def loopback() -> Op:
-    """Bring ``lo`` up."""
-    return Op(Step.LOOPBACK)
+def loopback(*, more: Collection[AddressFamily] = ()) -> Op:
+    """Bring ``lo`` up.
+
+    :param more: families of which it gets an address beside 127.0.0.1 and ::1, if the kernel has them.
+    """
+    return Op(Step.LOOPBACK, (AF_INET in more) | (AF_INET6 in more) << 1)
 
 
 def hostname(name: str) -> Op:

@@ -96,7 +96,7 @@ def _with_namespaces(plan: Plan, host: Host, joined: Clone, *, nested: bool) -> 
 def _plan_without_mounts(spec: Spec, host: Host, cgroups: tuple[CgroupDir, ...], shared: Clone) -> Plan:
     """The namespaces that need no mounts. Not that of processes: /proc would be of another one."""
     joined = host.namespaces & (Clone.NEWUSER | USUAL) & ~shared
-    ops = [*(network.own(groups=(0, 0), held=False) if joined & Clone.NEWNET else ())]
+    ops = [*(network.own(groups=(0, 0), held=False, families=host.families) if joined & Clone.NEWNET else ())]
     if joined & Clone.NEWUTS:
         ops.append(do.hostname(spec.hostname))
     root_inside = spec.user == "root"
@@ -186,7 +186,7 @@ def _plan_ops(spec: Spec, host: Host, tree: _Tree, joined: Clone, uplink: Uplink
     if host.real_root:
         ops.append(do.unshare(joined & _OWNED_INSIDE))
     if own_network:
-        ops += network.own(groups=groups(spec, host), held=held)
+        ops += network.own(groups=groups(spec, host), held=held, families=host.families)
     if joined & Clone.NEWUTS:
         ops.append(do.hostname(spec.hostname))
     return ops

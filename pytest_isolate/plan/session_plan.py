@@ -81,5 +81,5 @@ def _operations(spec: Spec, host: Host, view: View, joined: Clone, uplink: Uplin
         do.pivot(rootfs.NEW),
     ]
     if own_network:
-        ops += network.own(groups=planner.groups(spec, host), held=held)
+        ops += network.own(groups=planner.groups(spec, host), held=held, families=host.families)
     return ops

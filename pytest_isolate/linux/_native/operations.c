@@ -135,28 +135,52 @@ struct netlink_answer {
   char rest[256];
 };
 
-/* RTM_NEWLINK on link 1 is `ip link set lo up` (rtnetlink(7)): 50 us, where a netlink library takes milliseconds. The
- * kernel adds 127.0.0.1 and ::1 by itself. */
-static int loopback_up(struct failure *failure) {
-  struct {
-    struct nlmsghdr header;
-    struct ifinfomsg info;
-  } request = {
-      .header = {.nlmsg_len = sizeof request, .nlmsg_type = RTM_NEWLINK, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
-      .info = {.ifi_index = 1, .ifi_flags = 1 /* IFF_UP */, .ifi_change = 1},
-  };
+/* Asks the kernel for something (rtnetlink(7)): 50 us, where a netlink library takes milliseconds. */
+static int ask_kernel(int sock, struct nlmsghdr *header, size_t size, int type, int flags) {
   struct netlink_answer answer = {0};
-  int sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-  if (sock < 0) return failed(failure, "lo");
-  ssize_t n = send(sock, &request, sizeof request, 0);
+  header->nlmsg_len = (uint32_t)size, header->nlmsg_type = (uint16_t)type;
+  header->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags);
+  ssize_t n = send(sock, header, size, 0);
   if (n >= 0)
     while ((n = recv(sock, &answer, sizeof answer, 0)) < 0 && errno == EINTR) continue;
   int whole = n >= (ssize_t)offsetof(struct netlink_answer, rest) && answer.header.nlmsg_type == NLMSG_ERROR;
   if (n >= 0) errno = whole ? -answer.error.error : EPROTO;
+  return n < 0 || errno ? -1 : 0;
+}
+
+/* One that nothing else is reached by: 127.0.0.2, which is local anyway, or one of those that anybody may take for himself (RFC 4193). */
+static int add_address(int sock, int family) {
+  static const uint8_t v4[4] = {127, 0, 0, 2}, v6[16] = {0xfd, 0x70, 0x79, 0x74, [15] = 2};
+  struct {
+    struct nlmsghdr header;
+    struct ifaddrmsg info;
+    struct rtattr attribute;
+    uint8_t address[16];
+  } request = {.info = {.ifa_family = (uint8_t)family, .ifa_prefixlen = family == AF_INET ? 8 : 128, .ifa_index = 1}};
+  size_t length = family == AF_INET ? sizeof v4 : sizeof v6;
+  memcpy(request.address, family == AF_INET ? v4 : v6, length);
+  request.info.ifa_scope = RT_SCOPE_HOST;
+  request.attribute = (struct rtattr){(unsigned short)(sizeof request.attribute + length), IFA_LOCAL};
+  size_t size = sizeof request - sizeof request.address + length;
+  return ask_kernel(sock, &request.header, size, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL);
+}
+
+/* RTM_NEWLINK on link 1 is `ip link set lo up`. The kernel adds 127.0.0.1 and ::1 by itself. `more`: bits, 1 for another address of
+ * IPv4, 2 for one of IPv6, which a kernel without it has not. */
+static int loopback_up(uint64_t more, struct failure *failure) {
+  struct {
+    struct nlmsghdr header;
+    struct ifinfomsg info;
+  } request = {.info = {.ifi_index = 1, .ifi_flags = 1 /* IFF_UP */, .ifi_change = 1}};
+  int sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+  if (sock < 0) return failed(failure, "lo");
+  int bad = ask_kernel(sock, &request.header, sizeof request, RTM_NEWLINK, 0);
+  if (!bad && more & 1) bad = add_address(sock, AF_INET);
+  if (!bad && more & 2) add_address(sock, AF_INET6);
   int error = errno;
   close(sock);
   errno = error;
-  return n < 0 || error ? failed(failure, "lo") : 0;
+  return bad ? failed(failure, "lo") : 0;
 }
 
 void await_builder(int builder) {
@@ -280,7 +304,7 @@ int plan_run(const struct op *op, struct building *building, struct failure *fai
     case OP_UNSHARE:
       return unshare_namespaces(op, building, failure);
     case OP_LOOPBACK:
-      return loopback_up(failure);
+      return loopback_up(op->number, failure);
     case OP_HOSTNAME:
       return sethostname(op->source, strlen(op->source)) < 0 ? failed(failure, op->source) : 0;
     case OP_READONLY:

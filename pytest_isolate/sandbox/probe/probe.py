@@ -11,6 +11,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from socket import AF_INET, AF_INET6, AI_ADDRCONFIG, AI_NUMERICHOST, SOCK_STREAM, AddressFamily
 
 from pytest_isolate.cgroups.session_names import session_name
 from pytest_isolate.linux import files, overlayfs
@@ -40,6 +41,8 @@ _PATIENCE = 64
 _STACKED = 8
 #: Looks at the tree before a directory that is not there counts as a lack.
 _LOOKS = 5
+#: An address of each family that every host has.
+_LOOPBACK = {AF_INET: "127.0.0.1", AF_INET6: "::1"}
 
 
 def _layer_ops(host: Host) -> tuple[Op, ...]:
@@ -170,7 +173,16 @@ def _hope(important: Iterable[str], *, real_root: bool) -> Host:
         gid_map=files.read_text("/proc/self/gid_map"),
         tree=host_tree.look(important=important, rootless=not real_root),
         hosts=own_name.look(),
+        families=frozenset(filter(_is_configured, _LOOPBACK)),
     )
+
+
+def _is_configured(family: AddressFamily) -> bool:
+    try:
+        calls.getaddrinfo(_LOOPBACK[family], 0, family, SOCK_STREAM, 0, AI_ADDRCONFIG | AI_NUMERICHOST)
+    except OSError:
+        return False
+    return True
 
 
 def _usual_scratch() -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from socket import AF_INET, AF_INET6, AddressFamily
+
 import pytest
 
 from pytest_isolate.linux import overlayfs
@@ -178,4 +180,9 @@ def test_the_networks_settings_are_written_through_what_was_held_before_they_bec
         (1, "0", "net/ipv4/ip_unprivileged_port_start"),
         (1, "5 9", "net/ipv4/ping_group_range"),
     ]
-    assert [op.step for op in network.own(groups=(5, 9), held=False)] == [Step.LOOPBACK]
+    assert network.own(groups=(5, 9), held=False) == [Op(Step.LOOPBACK)]
+
+
+@pytest.mark.parametrize(("families", "number"), [({AF_INET}, 1), ({AF_INET6}, 2), ({AF_INET, AF_INET6}, 3)])
+def test_loopback_gets_an_address_of_each_family_that_the_host_has(families: set[AddressFamily], number: int) -> None:
+    assert network.own(groups=(5, 9), held=False, families=families) == [Op(Step.LOOPBACK, number)]

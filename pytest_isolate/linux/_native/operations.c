@@ -166,7 +166,7 @@ static int add_address(int sock, int family) {
 }
 
 /* RTM_NEWLINK on link 1 is `ip link set lo up`. The kernel adds 127.0.0.1 and ::1 by itself. `more`: bits, 1 for another address of
- * IPv4, 2 for one of IPv6, which a kernel without it has not. */
+ * IPv4, 2 for one of IPv6. A kernel that has none of those is no reason to have no sandbox. */
 static int loopback_up(uint64_t more, struct failure *failure) {
   struct {
     struct nlmsghdr header;
@@ -175,7 +175,7 @@ static int loopback_up(uint64_t more, struct failure *failure) {
   int sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
   if (sock < 0) return failed(failure, "lo");
   int bad = ask_kernel(sock, &request.header, sizeof request, RTM_NEWLINK, 0);
-  if (!bad && more & 1) bad = add_address(sock, AF_INET);
+  if (!bad && more & 1) add_address(sock, AF_INET);
   if (!bad && more & 2) add_address(sock, AF_INET6);
   int error = errno;
   close(sock);

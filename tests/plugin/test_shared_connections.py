@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import pytest
 
-from tests.support.project import Project
+from tests.support.project import TWO_SLOW_TESTS, Project
 
 pytestmark = pytest.mark.needs("sandbox")
 
@@ -83,20 +81,6 @@ def test_those_that_say_so_share_it_nevertheless(project: Project) -> None:
     ids=["server", "closed", "only written to"],
 )
 def test_what_takes_nothing_from_another_test_keeps_none_waiting(project: Project, opened: str) -> None:
-    project.write(
-        test_it=textwrap.dedent(f"""
-        import socket, time
-        import pytest
-
-        {opened}
-
-        @pytest.mark.parametrize("number", range(2))
-        def test_it(number, record_property):
-            record_property("begin", time.monotonic())
-            time.sleep(1)
-            record_property("end", time.monotonic())
-        """)
-    )
-    records = project.records("--isolate-all", "--isolate-jobs=2")
-    one, other = (dict(record["properties"]) for record in records if record["when"] == "call")
-    assert other["begin"] < one["end"]
+    project.write(test_it=f"import socket\n{opened}\n{TWO_SLOW_TESTS}")
+    one, other = project.spans("--isolate-jobs=2")
+    assert other[0] < one[1]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.support.project import Project
+from tests.support.project import TWO_SLOW_TESTS, Project
 
 pytestmark = pytest.mark.needs("sandbox")
 
@@ -511,23 +511,10 @@ def test_the_number_is_checked_and_said(project: Project, given: str, said: str)
 
 
 def test_a_thread_that_a_module_has_started_keeps_no_test_waiting(project: Project) -> None:
-    project.write(
-        test_it="""
-        import threading, time
-        import pytest
-
-        threading.Thread(target=time.sleep, args=[1000], daemon=True).start()
-
-        @pytest.mark.parametrize("number", range(2))
-        def test_it(number, record_property):
-            record_property("begin", time.monotonic())
-            time.sleep(1)
-            record_property("end", time.monotonic())
-        """
-    )
-    records = project.records("--isolate-all", "--isolate-jobs=2")
-    one, other = (dict(record["properties"]) for record in records if record["when"] == "call")
-    assert other["begin"] < one["end"]
+    starts = "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
+    project.write(test_it=f"{starts}\n{TWO_SLOW_TESTS}")
+    one, other = project.spans("--isolate-jobs=2")
+    assert other[0] < one[1]
 
 
 @pytest.mark.parametrize(("name", "said"), [('"around"', "around"), ("", "wraps")])

@@ -147,6 +147,11 @@ class Project:
         self.run("-p", "recorder", *arguments)
         return [json.loads(line) for line in file.read_text().splitlines()]
 
+    def spans(self, *arguments: str) -> list[tuple[float, float]]:
+        """From when to when each isolated test ran, in the order of beginning: its properties ``begin`` and ``end``."""
+        calls = [record for record in self.records("--isolate-all", *arguments) if record["when"] == "call"]
+        return sorted({(known["begin"], known["end"]) for known in (dict(call["properties"]) for call in calls)})
+
     def compared(self, *arguments: str) -> list[dict[str, Any]]:
         """The records of an isolated run, after seeing that a plain run has the same."""
         plain = [_without_addresses(record) for record in self.records(*arguments)]
@@ -154,6 +159,19 @@ class Project:
         assert _reports(isolated) == _reports(plain)
         assert _warnings(isolated) == _warnings(plain)
         return _reports(isolated)
+
+
+#: Two tests that run at the same time where they may, and tell when.
+TWO_SLOW_TESTS = """
+import time
+import pytest
+
+@pytest.mark.parametrize("number", range(2))
+def test_slow(number, record_property):
+    record_property("begin", time.monotonic())
+    time.sleep(1)
+    record_property("end", time.monotonic())
+"""
 
 
 def indent(text: str) -> str:

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 
 from tests.support.neighbourhood import Neighbourhood
+from tests.support.project import TWO_SLOW_TESTS
 
 
 @pytest.mark.needs("sandbox", "pytest-rerunfailures")
@@ -116,22 +117,19 @@ def test_the_server_of_its_counts_is_not_for_tests_and_keeps_none_waiting(neighb
     pytest.importorskip("xdist")
     neighbours.load("xdist", "pytest_rerunfailures")
     neighbours.project.write(
-        test_it="""
-        import socket, time
+        conftest="""
+        import socket
         import pytest
 
-        @pytest.mark.parametrize("number", range(2))
-        def test_it(number, pytestconfig, record_property):
-            record_property("begin", time.monotonic())
+        @pytest.fixture(autouse=True)
+        def refused(pytestconfig):
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", pytestconfig.failures_db.sock_port))
-            time.sleep(1)
-            record_property("end", time.monotonic())
-        """
+        """,
+        test_slow=TWO_SLOW_TESTS,
     )
-    records = neighbours.project.records("--isolate-all", "--isolate-jobs=2")
-    one, other = (dict(record["properties"]) for record in records if record["when"] == "call")
-    assert other["begin"] < one["end"]
+    one, other = neighbours.project.spans("--isolate-jobs=2")
+    assert other[0] < one[1]
 
 
 @pytest.mark.needs("sandbox", "pytest-rerunfailures")
@@ -139,20 +137,7 @@ def test_reruns_in_a_worker_of_xdist_are_counted_by_one_test_after_another(neigh
     """They talk to the controller by one socket."""
     pytest.importorskip("xdist")
     neighbours.load("xdist", "pytest_rerunfailures")
-    neighbours.project.write(
-        test_it="""
-        import time
-        import pytest
-
-        @pytest.mark.parametrize("number", range(4))
-        def test_it(number, record_property):
-            record_property("begin", time.monotonic())
-            time.sleep(0.5)
-            record_property("end", time.monotonic())
-        """
-    )
-    options = ("--isolate-all", "-n1", "--isolate-jobs=2", "--reruns=1")
-    records = neighbours.project.records(*options)
-    spans = sorted({tuple(dict(record["properties"]).values())[:2] for record in records if record["when"] == "call"})
+    neighbours.project.write(test_slow=TWO_SLOW_TESTS.replace("range(2)", "range(4)"))
+    spans = neighbours.project.spans("-n1", "--isolate-jobs=2", "--reruns=1")
     assert len(spans) == 4
     assert all(one[1] <= other[0] for one, other in pairwise(spans))

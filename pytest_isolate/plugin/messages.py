@@ -32,4 +32,6 @@ ALLURE = "allure"  # allure.py: the test's result
 RETRIES = "retries"  # retry.py: what pytest-retry says at the end
 IMPORTS = "imports"  # imports.py: which modules the test has imported
 PATTERNS = "patterns"  # patterns.py: which regular expressions the test has compiled
+TEAR_DOWN_BEGINS = "tear_down_begins"  # live_log.py: whether the test has written to the terminal
+LIVE_RECORD = "live_record"  # live_log.py: what the tear-down has logged
 SCENARIO = "scenario"  # bdd.py: the report of a scenario

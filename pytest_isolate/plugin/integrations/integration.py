@@ -70,5 +70,8 @@ class Integration:
     def log(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Outside, before a report of the test is logged; not called for reports of sub-tests."""
 
+    def logged(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Outside, when a report of the test has been logged; not called for reports of sub-tests."""
+
     def finish(self) -> None:
         """Outside: all tests have been run."""

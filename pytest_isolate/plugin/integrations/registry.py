@@ -25,6 +25,7 @@ from pytest_isolate.plugin.integrations.imports import Imports
 from pytest_isolate.plugin.integrations.integration import Forwarder, Integration
 from pytest_isolate.plugin.integrations.json_report import JsonReport
 from pytest_isolate.plugin.integrations.junitxml import JunitXml
+from pytest_isolate.plugin.integrations.live_log import LiveLog
 from pytest_isolate.plugin.integrations.multiprocessing_helpers import MultiprocessingHelpers
 from pytest_isolate.plugin.integrations.multiprocessing_semaphores import MultiprocessingSemaphores
 from pytest_isolate.plugin.integrations.own_process import OwnProcess
@@ -46,6 +47,7 @@ INTEGRATIONS: tuple[type[Integration], ...] = (
     Coverage,
     JunitXml,
     JsonReport,
+    LiveLog,
     Subtests,
     Benchmark,
     Syrupy,
@@ -71,7 +73,7 @@ INTEGRATIONS: tuple[type[Integration], ...] = (
 )
 
 #: Methods that are called for each test.
-_FOR_EACH_TEST = ("stands_alone", "folders", "before", "around", "after", "outcomes", "log")
+_FOR_EACH_TEST = ("stands_alone", "folders", "before", "around", "after", "outcomes", "log", "logged")
 
 
 class Integrations:
@@ -134,6 +136,12 @@ class Integrations:
             makereport.notify(item, self._makereport_outside, report)
         for each in self._with["log"]:
             each.log(item, report)
+
+    def logged(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Tell the plugins of a report that has been logged."""
+        if not hasattr(report, "context"):
+            for each in self._with["logged"]:
+                each.logged(item, report)
 
     def finish(self) -> None:
         """All tests have been run."""

@@ -282,3 +282,4 @@ class IsolatedItem:
     def _log(self, report: pytest.TestReport) -> None:
         self._isolation.integrations.log(self._item, report)
         self._hooks.pytest_runtest_logreport(report=report)
+        self._isolation.integrations.logged(self._item, report)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_isolate.plugin import higher_scoped_fixtures, hook_callers, phases
+from pytest_isolate.plugin.integrations import live_log
 from pytest_isolate.plugin.run import kept_folders, own_output
 from pytest_isolate.plugin.run.isolated_item import IsolatedItem
 from pytest_isolate.plugin.run.own_output import OwnOutput
@@ -83,7 +84,8 @@ class ItemBeside(IsolatedItem):
         self._setup = phases.run_phase("setup", hook, item=self._item)
         failure = None if self._setup.excinfo is None else self._setup.excinfo.value
         try:
-            self._run = self._start(failure, [ProtocolWrappers(self._item).enter])
+            begin_log = partial(live_log.begin, self._item.config)
+            self._run = self._start(failure, [ProtocolWrappers(self._item).enter, begin_log])
         except (IsolateError, OSError):
             self._beside.is_over(self)
 

@@ -173,15 +173,22 @@ def must_be_looked_at(item: pytest.Item, needed: Sequence[HigherScopedFixture]) 
 
 
 def _is_marked(item: pytest.Item) -> bool:
-    """Whether a mark may keep the item from running, which a ``skipif`` that was False when it was written cannot."""
+    """Whether a mark may keep the item from running, or is wrong itself."""
     names = [name for name in _SKIPPING if name in item.keywords]
-    return bool(names) and (names != ["skipif"] or not all(map(_is_void, item.iter_markers("skipif"))))
+    return any(not _is_harmless(mark) for name in names for mark in item.iter_markers(name))
 
 
-def _is_void(mark: pytest.Mark) -> bool:
-    """Whether all conditions are False itself. A string is evaluated, and without a reason there is an error."""
+def _is_harmless(mark: pytest.Mark) -> bool:
+    """A ``skipif`` that was False when it was written, or an ``xfail`` that lets the test run.
+
+    A condition that is a string is yet to be evaluated, and one without a reason is an error.
+    """
     conditions = (mark.kwargs["condition"],) if "condition" in mark.kwargs else mark.args
-    return bool(conditions) and all(each is False for each in conditions) and mark.kwargs.get("reason") is not None
+    if any(type(each) is not bool for each in conditions) or (conditions and mark.kwargs.get("reason") is None):
+        return False
+    if mark.name == "xfail":
+        return mark.kwargs.get("run", True) is True
+    return mark.name == "skipif" and bool(conditions) and not any(conditions)
 
 
 def all_stay(item: pytest.Item, nextitem: pytest.Item | None) -> bool:

@@ -211,7 +211,7 @@ def test_what_reaches_out_of_its_sandbox_runs_beside_no_other(project: Project) 
     assert (meeting if FIXTURES_STAY else meeting - {("6", "7")}) <= overlapping
 
 
-def test_a_mark_that_cannot_skip_a_test_does_not_make_it_wait(project: Project) -> None:
+def test_a_mark_that_lets_a_test_run_does_not_make_it_wait(project: Project) -> None:
     project.write(
         test_it="""
         import mmap, time
@@ -230,8 +230,14 @@ def test_a_mark_that_cannot_skip_a_test_does_not_make_it_wait(project: Project) 
         def test_one(): meet(0)
         @never
         @pytest.mark.skipif(condition=False, reason="nor there")
-        def test_other(): meet(1)
+        @pytest.mark.xfail(False, reason="known")
+        @pytest.mark.xfail(raises=KeyError, strict=True)
+        def test_other(): meet(1); {}["key"]
 
+        @pytest.mark.xfail(run=False)
+        def test_not_run(): assert 0
+        @pytest.mark.xfail("1 / 0")
+        def test_wrong(): pass
         @pytest.mark.skipif("BEGUN is None", reason="never")
         def test_string(): pass
         @pytest.mark.skipif(False)
@@ -241,7 +247,7 @@ def test_a_mark_that_cannot_skip_a_test_does_not_make_it_wait(project: Project) 
         def test_skipped(): assert 0
         """
     )
-    project.isolated("--isolate-jobs=2").assert_outcomes(passed=3, errors=1, skipped=1)
+    project.isolated("--isolate-jobs=2").assert_outcomes(passed=2, errors=2, skipped=1, xfailed=2)
 
 
 fixtures_stay = pytest.mark.skipif(not FIXTURES_STAY, reason="each waits for its turn: see docs/options.md")

@@ -159,9 +159,14 @@ def test_a_death_after_a_failed_set_up_is_an_error_in_tear_down(project: Project
     ],
 )
 def test_a_death_can_be_an_expected_failure(project: Project, mark: str, outcome: str) -> None:
+    """Also where pytest's process has no set-up of its own to do for the test, as others stand before and after it."""
     project.fake_keeper()
-    project.write(test_it=f"import os, pytest\n{mark}\ndef test_it(): os._exit(1)")
-    project.isolated().assert_outcomes(**{outcome: 1})
+    project.write(
+        test_it=f"import os, pytest\n{mark}\ndef test_first(): os._exit(1)\n{mark}\ndef test_it(): os._exit(1)\n"
+        "def test_last(): os._exit(1)"
+    )
+    expected = {"failed": 3} if outcome == "failed" else {outcome: 2, "failed": 1}
+    project.isolated().assert_outcomes(**expected)
 
 
 def test_runxfail_makes_it_unexpected_again(project: Project) -> None:

@@ -189,6 +189,16 @@ def test_a_run_without_plugins_of_pytest_that_write_passes(project: Project) -> 
     assert "Error" not in output, output
 
 
+def test_a_run_without_pytests_terminal_says_nothing_and_has_its_exit_status(project: Project) -> None:
+    project.write(test_it="def test_it(): pass\ndef test_that_fails(): assert 0")
+
+    process = start(project, "-pno:terminal")
+    output = process.communicate(timeout=PATIENCE)[0]
+
+    assert process.returncode == pytest.ExitCode.TESTS_FAILED, output
+    assert output == ""
+
+
 def test_a_run_goes_on_where_the_last_one_left_off(project: Project) -> None:
     pytest.importorskip("xdist")
     write_suite(project)

@@ -49,7 +49,7 @@ def enter(config: pytest.Config) -> None:
     try:
         _flush()
         if not sandbox.enter():
-            _wait(sandbox, kept, given.verbose)
+            _wait(sandbox, kept, getattr(given, "verbose", 0))  # none with -p no:terminal
     except IsolateError as error:
         sandbox.close()
         raise pytest.UsageError(f"--isolate-session: {error}") from error

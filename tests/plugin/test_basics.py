@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.support.project import Project
@@ -136,6 +138,13 @@ def test_failed_sub_tests_fail_the_run_as_in_a_plain_one(project: Project) -> No
     ]
     assert summary[0] == summary[1]
     assert len(summary[0]) == 4
+    for option in ("-v", "-q", "--capture=sys"):
+        words = [
+            [line for line in result.outlines if re.search(r"(test_it|[,u.F]{3,}).* \[[ 0-9]+%\]$", line)]
+            for result in (project.isolated(option), project.run(option))
+        ]
+        assert words[0] == words[1]
+        assert words[0]
 
 
 def test_output_goes_to_the_terminal_where_nothing_is_captured(project: Project) -> None:

@@ -25,7 +25,7 @@ import pytest
 
 from pytest_isolate.plugin import higher_scoped_fixtures, hook_callers, phases, serialize
 from pytest_isolate.plugin.config import item_specs
-from pytest_isolate.plugin.integrations import xdist
+from pytest_isolate.plugin.integrations import subtests, xdist
 from pytest_isolate.plugin.integrations.rerunfailures import Attempts
 from pytest_isolate.plugin.report import conclusion, received, reports
 from pytest_isolate.plugin.run import child_protocol, kept_folders
@@ -281,5 +281,6 @@ class IsolatedItem:
 
     def _log(self, report: pytest.TestReport) -> None:
         self._isolation.integrations.log(self._item, report)
-        self._hooks.pytest_runtest_logreport(report=report)
+        with subtests.shown_as_plainly(self._item, report):
+            self._hooks.pytest_runtest_logreport(report=report)
         self._isolation.integrations.logged(self._item, report)

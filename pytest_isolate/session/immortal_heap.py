@@ -129,7 +129,13 @@ def _values() -> list[type]:
         for names in found
         for one in names.values()
         if isinstance(one, type) and one.__module__ in _MODULES_OF_VALUES and not hasattr(one, "__del__")
+        if _compares_by_identity(one)
     ]
+
+
+def _compares_by_identity(one: type) -> bool:
+    """Whether to have it as a key runs no code of its own: to compare ``typing._UnionGenericAlias`` is deprecated."""
+    return type(one).__eq__ is type.__eq__ and type(one).__hash__ is type.__hash__
 
 
 def _inert() -> list[type]:

@@ -52,6 +52,18 @@ def test_text_is_shown_so_that_utf_8_can_carry_it(text: str, shown: str) -> None
     shown.encode()
 
 
+def test_a_value_whose_class_cannot_be_hashed_becomes_its_text() -> None:
+    class Meta(type):
+        __hash__ = None  # type: ignore[assignment]
+
+    class Odd(metaclass=Meta):
+        def __str__(self) -> str:
+            return "odd"
+
+    value = Odd()
+    assert serialize.plain([value, {"key": value}]) == ["odd", {"key": "odd"}]
+
+
 def test_a_subclass_of_str_becomes_a_plain_one() -> None:
     class Own(str):
         __slots__ = ()

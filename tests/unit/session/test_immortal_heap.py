@@ -195,6 +195,19 @@ def late():
 
 
 @needs_immortals
+def test_a_class_that_says_what_it_is_equal_to_is_not_asked() -> None:
+    """As ``typing._UnionGenericAlias`` of Python 3.14, which warns then, and is equal to ``Union``."""
+    run("""
+        import typing
+        class Meta(type):
+            def __eq__(cls, other): raise AssertionError
+            def __hash__(cls): return hash(typing.Generic)
+        typing.Odd = Meta("Odd", (), {"__module__": "typing"})
+        search()
+    """)
+
+
+@needs_immortals
 def test_files_that_are_open_at_the_end_are_flushed(tmp_path: Path) -> None:
     found = []
     for search in ("", "search(); assert immortal(Later) and immortal(keep)"):

@@ -1,15 +1,22 @@
-"""Hypothesis: the folder in which it keeps failing examples for later runs."""
+"""Hypothesis: the folder in which it keeps failing examples for later runs, and its source of random numbers.
+
+Private: ``hypothesis.internal.entropy.deterministic_PRNG``, and ``_hypothesis_global_random`` of ``hypothesis.core`` or
+of its ``threadlocal``; 6.100 to 6.170.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from pytest_isolate.plugin.integrations.integration import Integration
+
+_SOURCE = "_hypothesis_global_random"
 
 
 class Hypothesis(Integration):
@@ -25,10 +32,9 @@ class Hypothesis(Integration):
 
     def folders(self, item: pytest.Item) -> list[str]:
         """The folder, if the test is one of hypothesis'."""
-        module = sys.modules.get("hypothesis")
-        if module is None or item.get_closest_marker("hypothesis") is None:  # which its plugin adds
+        if not _is_hypothesis(item):
             return []
-        settings: Any = getattr(module, "settings", None)
+        settings: Any = getattr(sys.modules["hypothesis"], "settings", None)
         database = getattr(getattr(settings, "default", None), "database", None)
         # None: kept in memory, or nowhere, or in a kind of database that we don't know
         path = getattr(database, "path", None)
@@ -40,6 +46,26 @@ class Hypothesis(Integration):
             home, name = os.path.split(examples)
             return [home if name == "examples" else examples]  # .hypothesis, with tables that take long to make
         return []
+
+    def before(self, item: pytest.Item, attempts: int) -> Callable[[], object] | None:
+        """Have hypothesis make its source of random numbers here, and seed it anew in the child.
+
+        It registers the source when it first needs it, and warns if the garbage collector knows of nothing that refers
+        to it. In a child that would be a dict of before the fork, which is frozen there, and so is nobody's referrer.
+        """
+        core: Any = sys.modules.get("hypothesis.core")
+        entropy: Any = sys.modules.get("hypothesis.internal.entropy")
+        if core is None or not hasattr(entropy, "deterministic_PRNG"):
+            return None
+        holder = getattr(core, "threadlocal", core)
+        if getattr(holder, _SOURCE, None) is None and _is_hypothesis(item):
+            with entropy.deterministic_PRNG():
+                pass
+        return getattr(getattr(holder, _SOURCE, None), "seed", None)
+
+
+def _is_hypothesis(item: pytest.Item) -> bool:
+    return "hypothesis" in sys.modules and item.get_closest_marker("hypothesis") is not None  # which its plugin adds
 
 
 def _make(examples: str) -> None:

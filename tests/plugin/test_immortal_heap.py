@@ -35,6 +35,11 @@ def test_what_does_not_die_is_made_immortal_before_many_isolated_tests(project: 
     project.isolated().assert_outcomes(passed=61)
 
 
+def test_nothing_is_said_where_warnings_are_errors(project: Project) -> None:
+    project.write(test_it=_MANY.replace("== EXPECTED", "in (True, False)"))
+    project.isolated("-W", "error").assert_outcomes(passed=61)
+
+
 @needs_immortals
 def test_what_pytest_looks_at_for_each_test_is_immortal_too_and_plugins_come_and_go_as_before(project: Project) -> None:
     project.write(

@@ -45,6 +45,7 @@ class Step(IntEnum):
     PLAIN = 17
     DEVICE = 18
     FREEZE = 19
+    PASS_NUMBERS = 20
 
 
 class Op(NamedTuple):
@@ -182,6 +183,11 @@ def loopback(*, more: Collection[AddressFamily] = ()) -> Op:
 def hostname(name: str) -> Op:
     """sethostname(2)."""
     return Op(Step.HOSTNAME, source=name)
+
+
+def pass_numbers(count: int) -> Op:
+    """Leave out so many numbers of processes: the first that is to run there gets the one after them."""
+    return Op(Step.PASS_NUMBERS, count)
 
 
 def replace_directory(path: str) -> Op:

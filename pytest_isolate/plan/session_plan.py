@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Most bytes in the layers, where nobody has said: of the machine's memory, as a tmpfs has it by itself.
 _DISK = "50%"
+#: Few processes of tests have greater ones. Libraries know by its number that they are in a fork. 60 us each.
+_PASSED_NUMBERS = 30
 
 
 def session_plan(spec: Spec, host: Host, cgroups: tuple[CgroupDir, ...], uplink: Uplink | None = None) -> Plan:
@@ -82,4 +84,6 @@ def _operations(spec: Spec, host: Host, view: View, joined: Clone, uplink: Uplin
     ]
     if own_network:
         ops += network.own(groups=planner.groups(spec, host), held=held, families=host.families)
+    if joined & Clone.NEWPID:
+        ops.append(do.pass_numbers(_PASSED_NUMBERS))
     return ops

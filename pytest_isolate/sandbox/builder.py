@@ -51,6 +51,7 @@ _DOING = {
     Step.PLAIN: "make a plain file",
     Step.DEVICE: "show the device",
     Step.FREEZE: "make read-only",
+    Step.PASS_NUMBERS: "start a process",
 }
 
 

@@ -199,6 +199,22 @@ def test_a_run_without_pytests_terminal_says_nothing_and_has_its_exit_status(pro
     assert output == ""
 
 
+def test_pytest_has_a_number_that_no_test_has(project: Project) -> None:
+    """By it libraries such as filelock know that they are in a fork, and begin anew."""
+    project.write(
+        test_it="""
+        import os, subprocess
+
+        OUTSIDE = os.getpid()
+
+        def test_it():
+            assert OUTSIDE not in (os.getpid(), int(subprocess.check_output(["sh", "-c", "echo $$"])))
+        """
+    )
+
+    project.run("--isolate-session", "--isolate-all").assert_outcomes(passed=1)
+
+
 def test_a_run_goes_on_where_the_last_one_left_off(project: Project) -> None:
     pytest.importorskip("xdist")
     write_suite(project)

@@ -26,6 +26,7 @@ enum op_step {
   OP_PLAIN = 17,
   OP_DEVICE = 18,
   OP_FREEZE = 19,
+  OP_PASS_NUMBERS = 20,
 };
 
 struct op {

@@ -60,6 +60,7 @@ class Host(NamedTuple):
     fresh_sys: bool = True  #: a new /sys can be mounted
     hosts: HostsFile | None = None  #: /etc/hosts, if it can be copied
     families: frozenset[AddressFamily] = frozenset()  #: of which there is an address, as getaddrinfo(3) counts them
+    process: int = 0  #: the number of the process that forks tests
     lacks: tuple[Lack, ...] = ()
 
     @property

@@ -28,6 +28,8 @@ _OWNED_INSIDE = Clone.NEWUSER | Clone.NEWNET | Clone.NEWUTS
 HOSTS = "hosts"
 #: The same for /etc/resolv.conf of one that is connected to the outside.
 RESOLVER = "resolv.conf"
+#: A test's process has it in its sandbox, as has pytest in some containers. By it libraries know forks.
+_FIRST_NUMBER = 2
 
 
 def plan_for(
@@ -189,6 +191,8 @@ def _plan_ops(spec: Spec, host: Host, tree: _Tree, joined: Clone, uplink: Uplink
         ops += network.own(groups=groups(spec, host), held=held, families=host.families)
     if joined & Clone.NEWUTS:
         ops.append(do.hostname(spec.hostname))
+    if host.process == _FIRST_NUMBER:
+        ops.append(do.pass_numbers(1))
     return ops
 
 

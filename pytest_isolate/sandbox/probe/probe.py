@@ -174,6 +174,7 @@ def _hope(important: Iterable[str], *, real_root: bool) -> Host:
         tree=host_tree.look(important=important, rootless=not real_root),
         hosts=own_name.look(),
         families=frozenset(filter(_is_configured, _LOOPBACK)),
+        process=calls.getpid(),
     )
 
 

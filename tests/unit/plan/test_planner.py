@@ -92,3 +92,9 @@ def test_a_namespace_that_cannot_be_made_is_left_out() -> None:
     plan = plan_for(Spec(), HOST._replace(namespaces=HOST.namespaces & ~(Clone.NEWNET | Clone.NEWTIME)))
     assert not plan.namespaces & (Clone.NEWNET | Clone.NEWTIME)
     assert Step.LOOPBACK not in steps(plan)
+
+
+@pytest.mark.parametrize(("process", "passed"), [(1, []), (2, [1]), (3, [])])
+def test_a_test_is_not_given_the_number_of_pytests_process(process: int, passed: list[int]) -> None:
+    plan = plan_for(Spec(), HOST._replace(process=process))
+    assert [op.number for op in plan.ops if op.step is Step.PASS_NUMBERS] == passed

@@ -256,7 +256,7 @@ def test_a_signal_to_the_process_outside_ends_the_run_as_a_plain_one(project: Pr
         assert (project.path / "cleaned").exists()
         assert "KeyboardInterrupt" in output
     elif number != signal.SIGKILL:
-        assert f"isolate: pytest was killed by {number.name} in its sandbox" in output
+        assert f"\nisolate: pytest was killed by {number.name} in its sandbox" in output
     assert settled() == NOTHING
 
 
@@ -305,7 +305,7 @@ def test_the_process_outside_ends_as_the_one_inside(project: Project) -> None:
         output = process.communicate(timeout=PATIENCE)[0]
 
     assert process.returncode == -signal.SIGKILL, output
-    assert "isolate: pytest was killed by SIGKILL in its sandbox" in output
+    assert "\nisolate: pytest was killed by SIGKILL in its sandbox" in output
     assert settled() == NOTHING
 
 

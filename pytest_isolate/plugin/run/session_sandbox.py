@@ -103,7 +103,8 @@ def _wait(sandbox: SessionSandbox, kept: int, verbosity: int) -> NoReturn:
     """In the process outside: wait, take out what is to stay, tell the rest, and end as the one inside has."""
     try:
         status = sandbox.wait()
-        lines = [f"isolate: {end}"] if (end := _describe_end(sandbox, status)) else []
+        # what was killed has mostly left a line of dots behind
+        lines = ["", f"isolate: {end}"] if (end := _describe_end(sandbox, status)) else []
         thrown, lost = sandbox.keep(os.pread(kept, os.fstat(kept).st_size, 0))
         lines += [f"isolate: could not keep {each}" for each in lost]
         if thrown and verbosity >= 0:

@@ -50,6 +50,10 @@ _FOREIGN = (
     "owner or group cannot be copied into it to be changed, nor what is in such a folder (EOVERFLOW), though its mode "
     "lets the user write. Let both be the user's, or bind the folder through by writable=[FOLDER]; as root it works."
 )
+_NAMED = (
+    "The host's name is {inside} in the sandbox and {outside} outside, where modules are imported that ask for it. "
+    '"isolate_hostname = {outside}" in the ini file makes the two equal.'
+)
 _NAMED_THREADS = 5
 #: What ends a wait for a thread: the sandbox's time-out, the test's own, that of a queue.
 _WAITED_IN_VAIN = ("exceeded timeout=", "made no progress for ", "TimeoutError", "queue.Empty")
@@ -87,7 +91,16 @@ def hints(
         running = {fixture for name, fixture in (threads or {}).items() if not name.endswith("(native)")}
         shared = {fixture for fixture in running if fixture is not None and fixture in fixtures}
         found = [_SHARED.format(name=name) for name in sorted(shared)]
+        found += _of_host_name(spec.hostname, text)
     return found
+
+
+def _of_host_name(inside: str, text: str) -> list[str]:
+    outside = calls.gethostname()
+    told = " ".join(line for line in text.splitlines() if line.startswith("E "))
+    if inside == outside or not all(re.search(rf"\b{re.escape(name)}\b", told) for name in (inside, outside)):
+        return []
+    return [_NAMED.format(inside=inside, outside=outside)]
 
 
 def _of_network(network: str, text: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from socket import gethostname
+
 import pytest
 
 from pytest_isolate.plugin.report.hints import hints
@@ -138,3 +140,18 @@ def test_an_assertion_that_fails_beside_a_thread_of_a_fixture_names_that_fixture
 
 def test_an_assertion_beside_a_native_thread_names_nothing_as_such_threads_share_no_objects() -> None:
     assert hints(Spec(), "E       assert []", {"pool (native)": "arrays"}, ["arrays"]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("    assert node == gethostname()\nE   AssertionError: assert 'vm.lan' == 'isolated'", True),
+        ("E   assert '1@vm.lan' == '1@isolated'", True),
+        ("    assert 'vm.lan' == 'isolated'\nE   assert 1 == 2", False),
+        ("E   AssertionError: assert 'vm.lan' == 'own'", False),
+    ],
+)
+def test_the_two_names_of_the_host_are_told_where_a_test_compares_them(text: str, *, told: bool) -> None:
+    name = gethostname()
+    found = hints(Spec(), text.replace("vm.lan", name))
+    assert [f"isolate_hostname = {name}" in hint for hint in found] == [True] * told

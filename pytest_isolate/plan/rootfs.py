@@ -121,7 +121,7 @@ def whole(tree: HostTree, options: str, own: OwnName | None = None) -> View:
 def _show_mounts_below(view: View, tree: HostTree, path: str) -> None:
     """Show what is mounted below ``path``, where all mounts are ours to handle."""
     mounts = [mount for mount in tree.mounts if below(mount.point, path)]
-    if any(_is_file(tree, mount) for mount in mounts) and not any(layer.upper == "files" for layer in view.layers):
+    if any(_is_copied(view, tree, mount) for mount in mounts) and all(layer.upper != "files" for layer in view.layers):
         view.add(do.mkdir(f"{SCRATCH}/files"))
         view.layers.append(WritableLayer(upper="files", seen="/", skeleton=True))
     for mount in mounts:
@@ -130,15 +130,20 @@ def _show_mounts_below(view: View, tree: HostTree, path: str) -> None:
             continue
         if entry.kind == "directory":
             _show_mount(view, tree, mount, entry.mode, entry.owner)
-        elif mount.read_only or entry.size > SMALL:
-            view.read_only(mount.point)
-        else:
+        elif _is_copied(view, tree, mount):
             _show_file(view, mount.point)
+            if mount.read_only:
+                view.add(do.read_only(NEW + mount.point))
+        else:
+            view.read_only(mount.point)
 
 
-def _is_file(tree: HostTree, mount: Mount) -> bool:
+def _is_copied(view: View, tree: HostTree, mount: Mount) -> bool:
+    """Whether it is on a file that a copy is shown of: one that can be written to, or that gets lines of ours."""
     entry = tree.points.get(mount.point)
-    return entry is not None and entry.kind == "file" and not mount.read_only and entry.size <= SMALL
+    if entry is None or entry.kind != "file" or entry.size > SMALL:
+        return False
+    return not mount.read_only or view.own_at(mount.point) is not None
 
 
 def _show_file(view: View, path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import Any
 
@@ -93,3 +94,25 @@ def test_what_a_fixture_adds_is_seen_by_the_next_test(place: str, project: Any) 
     result = project.pytester.run("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script)
 
     result.assert_outcomes(passed=4)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="without root the file is no mount in the sandbox")
+def test_a_read_only_mount_at_its_place_has_the_name_and_stays_read_only(project: Any) -> None:
+    """As in a container with a read-only root."""
+    project.pytester.makepyfile("""
+        import errno, socket
+        import pytest
+
+        @pytest.mark.isolate
+        def test_it():
+            assert socket.gethostbyname("isolated") == "127.0.0.1"
+            with pytest.raises(OSError) as info:
+                open("/etc/hosts", "a").close()
+            assert info.value.errno == errno.EROFS
+    """)
+    command = [*map(str, project.pytester._getpytestargs()), "-p", "no:cacheprovider", *project.options]
+    read_only = "cp /etc/hosts copy && mount --bind copy /etc/hosts && mount -o remount,bind,ro /etc/hosts"
+
+    result = project.pytester.run("unshare", "--mount", "sh", "-c", f"{read_only} && exec {shlex.join(command)}")
+
+    result.assert_outcomes(passed=1)

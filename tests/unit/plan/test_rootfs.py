@@ -12,6 +12,7 @@ from pytest_isolate.plan import network, proc_sys_dev, rootfs
 from pytest_isolate.plan import operations as do
 from pytest_isolate.plan.host_tree import Entry, HostTree
 from pytest_isolate.plan.operations import Op, Step
+from pytest_isolate.plan.own_name import OwnName
 from tests.support.mount_tables import DOCKER, LAPTOP, shown
 
 
@@ -73,6 +74,16 @@ def test_files_that_a_container_mounts_are_copied_and_their_changes_listed() -> 
     at = view.ops.index(Op(Step.COPY, 0, "/old/etc/hosts", copy))
     assert view.ops[at + 1] == Op(Step.MOUNT, MountFlag.BIND, copy, "/new/etc/hosts")
     assert ("files", "/") in [(layer.upper, layer.seen) for layer in view.layers]
+
+
+def test_a_read_only_file_that_gets_lines_of_ours_is_copied_and_stays_read_only() -> None:
+    own = OwnName("/etc/hosts", 0o644, (0, 0), "127.0.0.1\tisolated\n", directory("/etc"), "")
+    text = DOCKER.replace(b"/etc/hosts rw", b"/etc/hosts ro").replace(b"/etc/resolv.conf rw", b"/etc/resolv.conf ro")
+    ops = rootfs.whole(tree(text), "", own).ops
+    at = ops.index(Op(Step.MOUNT, MountFlag.BIND, "/s/files/etc/hosts", "/new/etc/hosts"))
+    assert ops[at - 1].data == own.lines
+    assert ops[at + 1] == do.read_only("/new/etc/hosts")
+    assert do.bind("/old/etc/resolv.conf", "/new/etc/resolv.conf", recursive=True) in ops
 
 
 def test_a_read_only_mount_gets_a_read_only_overlay_so_that_its_sockets_lead_nowhere() -> None:

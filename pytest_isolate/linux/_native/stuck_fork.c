@@ -53,6 +53,13 @@ static int ending_signal(void) {
   return 0;
 }
 
+static void unblock(int number) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, number);
+  sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+
 static void tick(int number) {
   int error = errno, ending = ending_signal();
   (void)number;
@@ -67,14 +74,12 @@ static void tick(int number) {
         "forked, or mark the tests no_isolate.\n");
   print_stack();
   if (ending) {
-    sigset_t own;
     signal(ending, SIG_DFL);
-    sigemptyset(&own);
-    sigaddset(&own, ending);
     raise(ending);
-    sigprocmask(SIG_UNBLOCK, &own, NULL);
+    unblock(ending);
   }
-  abort(); /* faulthandler, which pytest enables, adds the stacks of Python */
+  unblock(SIGABRT); /* abort(3) of glibc 2.36 does that itself, that of 2.43 only when it has taken away the handler */
+  abort();          /* faulthandler, which pytest enables, adds the stacks of Python */
 }
 
 void stuck_fork_watch(const char *mask, int64_t patience, int output) {

@@ -127,7 +127,10 @@ NEVER = "return 8"
 MAIN = ["if len(sys.argv) > 1:", 'print("with arguments")', 'print("without")']
 
 
-def test_branches_contexts_and_subprocesses_are_measured_as_in_a_plain_run(measured: Project) -> None:
+def test_branches_contexts_and_subprocesses_are_measured_as_in_a_plain_run(
+    measured: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COVERAGE_CORE", "ctrace")  # that of Python 3.14 and newer has no contexts, and warns
     configure(measured, patch="subprocess, _exit")
     library = compared(measured, "--cov-branch", "--cov-context=test")["files"]["library.py"]
     assert texts(library["missing_lines"]) == [NEVER, MAIN[1]]

@@ -63,8 +63,9 @@ class LiveLog(Integration):
         """Before the word on how the test ended."""
         if self._tear_downs and self._tear_downs[0].written:
             self._handler._first_record_emitted = True
-            # The child has ended the line that pytest's process wrote last: what follows is adjusted to that.
-            self._handler.stream._tw._current_line = ""
+            if (writer := getattr(self._handler.stream, "_tw", None)) is not None:  # pytest's own terminal
+                # The child has ended the line that pytest's process wrote last: what follows is adjusted to that.
+                writer._current_line = ""
 
     def logged(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """After that word: show what the tear-down logged."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,20 @@ def conclude(
     _add_details(item, result, outcome, threads, earlier)
     if outcome.leaks and result.interrupt is None:
         left_behind.tell(item, result, outcome)
+    for lost in outcome.lost:
+        _warn(item, result, f"of tmp_path is lost {serialize.printable(lost)}")
+
+
+def _warn(item: pytest.Item, result: Received, text: str) -> None:
+    """A warning about the test. With ``-W error`` its tear-down fails of it."""
+
+    def warn() -> None:
+        warnings.warn(text, stacklevel=1)
+
+    report = phases.report_phase(item, "teardown", warn)
+    teardown = result.last("teardown")
+    if report.failed and teardown is not None:
+        result.reports[result.reports.index(teardown)] = join(teardown, report)
 
 
 def _make_failed(item: pytest.Item, result: Received, outcome: Outcome, failure: str, unread: dict[str, str]) -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_isolate.plugin import higher_scoped_fixtures, hook_callers, phases, serialize
+from pytest_isolate.plugin import higher_scoped_fixtures, hook_callers, phases
 from pytest_isolate.plugin.config import item_specs
 from pytest_isolate.plugin.integrations import subtests, xdist
 from pytest_isolate.plugin.integrations.rerunfailures import Attempts
@@ -138,8 +138,6 @@ class IsolatedItem:
             isolation.earlier.note(item, outcome.usage.files_left)
         if hasattr(self._hooks, "pytest_isolate_outcome"):
             self._hooks.pytest_isolate_outcome(item=item, outcome=outcome)
-        for lost in outcome.lost:
-            warnings.warn(f"of tmp_path is lost {serialize.printable(lost)}", stacklevel=1)
         for warning in result.warnings:
             # Into the list that pytest's warnings plugin keeps round the protocol; the filters were applied inside.
             warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)

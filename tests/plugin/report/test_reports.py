@@ -175,6 +175,19 @@ def test_runxfail_makes_it_unexpected_again(project: Project) -> None:
     project.isolated("--runxfail").assert_outcomes(failed=1)
 
 
+@pytest.mark.parametrize(
+    ("options", "outcomes"), [((), {"passed": 2, "warnings": 4}), (("-W", "error"), {"passed": 2, "errors": 2})]
+)
+def test_a_file_of_tmp_path_that_is_lost_is_a_warning_of_its_test(
+    project: Project, options: tuple[str, ...], outcomes: dict[str, int]
+) -> None:
+    project.fake_keeper(lost="('/base/large: No space left on device', '/base/other: No space left on device')")
+    project.write(test_it="def test_it(): pass\ndef test_other(): pass")
+    result = project.isolated(*options)
+    result.assert_outcomes(**outcomes)
+    result.stdout.fnmatch_lines(["*UserWarning: of tmp_path is lost /base/large: No space left on device"])
+
+
 @pytest.mark.parametrize("options", [(), ("-n1",), ("--capture=no",), ("--show-capture=no",)])
 def test_junit_xml_has_of_a_death_what_it_has_of_a_failure(project: Project, options: tuple[str, ...]) -> None:
     project.fake_keeper(

@@ -101,7 +101,7 @@ class _Build:
                 write_files(layer.files, tar)
             elif layer.packages:
                 with tempfile.TemporaryDirectory() as folder:
-                    chosen = debian_packages.as_tar(layer.packages, folder, tar)
+                    chosen = debian_packages.as_tar(layer.packages, folder, tar, lowest=not self.chain)
                 self.tell(f"fetched {len(chosen)} packages")
             elif layer.tar:
                 write_archive(layer.tar, layer.sha256 or "", tar)

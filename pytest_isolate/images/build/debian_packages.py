@@ -11,19 +11,23 @@ import os
 import re
 import subprocess
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from shutil import which
 from typing import IO
 
 from pytest_isolate.spec.errors import ImageError, UnsupportedError
 
 _INFO = "var/lib/dpkg/info"
+#: Folders that Debian has as links to those of /usr. From Debian 13 on packages have their files in /usr only, and
+#: base-files the links.
+_MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
-def as_tar(packages: Sequence[str], folder: str, out: IO[bytes]) -> list[str]:
+def as_tar(packages: Sequence[str], folder: str, out: IO[bytes], *, lowest: bool) -> list[str]:
     """Write a layer of ``packages`` and all that they depend on.
 
-    :param folder: an empty one, to fetch them to. :returns: the packages, ``name=version``.
+    :param folder: an empty one, to fetch them to. :param lowest: there is no layer below.
+    :returns: the packages, ``name=version``.
     :raises ImageError: a package cannot be had. :raises UnsupportedError: this is no Debian, nor alike.
     """
     for program in ("apt-get", "dpkg-deb"):
@@ -35,8 +39,11 @@ def as_tar(packages: Sequence[str], folder: str, out: IO[bytes]) -> list[str]:
     files = sorted(name for name in os.listdir(folder) if name.endswith(".deb"))
     status = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as layer:
-        for name in files:
-            _add_package(layer, os.path.join(folder, name), status)
+        paths = [path for name in files for path in _add_package(layer, os.path.join(folder, name), status)]
+        for link in missing_links(paths) if lowest else ():
+            info = tarfile.TarInfo(link)
+            info.type, info.linkname, info.mode = tarfile.SYMTYPE, f"usr/{link}", 0o777
+            layer.addfile(info)
         _add(layer, "var/lib/dpkg/status", status.getvalue())
         _add(layer, "var/lib/dpkg/available", b"")
     return chosen
@@ -54,7 +61,15 @@ def _resolve(packages: Sequence[str], folder: str) -> list[str]:
     return [f"{name.partition(':')[0]}={version}" for name, version, _ in found]
 
 
-def _add_package(layer: tarfile.TarFile, package: str, status: IO[bytes]) -> None:
+def missing_links(paths: Iterable[str]) -> list[str]:
+    """Find the links to /usr that packages with these absolute paths expect and do not have."""
+    tops = {tuple(path.split("/")[1:3]) for path in paths}
+    names = {top[0] for top in tops}
+    return [name for name in _MERGED if ("usr", name) in tops and name not in names]
+
+
+def _add_package(layer: tarfile.TarFile, package: str, status: IO[bytes]) -> list[str]:
+    """Add one; the paths of its files."""
     paths = []
     with tarfile.open(fileobj=io.BytesIO(_bytes("--fsys-tarfile", package))) as content:
         for member in content:
@@ -74,6 +89,7 @@ def _add_package(layer: tarfile.TarFile, package: str, status: IO[bytes]) -> Non
     for script, text in sorted(scripts.items()):
         executable = script in ("preinst", "postinst", "prerm", "postrm", "config")
         _add(layer, f"{_INFO}/{name}.{script}", text, 0o755 if executable else 0o644)
+    return paths
 
 
 def _add(layer: tarfile.TarFile, path: str, content: bytes, mode: int = 0o644) -> None:

@@ -129,4 +129,4 @@ def test_what_apt_says_of_many_packages_is_told_once(tmp_path: Path, monkeypatch
         program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     with pytest.raises(ImageError, match=r"E: Failed to fetch a \(and 2 more like it\)$"):
-        debian_packages.as_tar(["anything"], str(tmp_path), io.BytesIO())
+        debian_packages.as_tar(["anything"], str(tmp_path), io.BytesIO(), lowest=True)

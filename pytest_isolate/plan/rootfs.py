@@ -24,15 +24,17 @@ from pytest_isolate.linux.flags import MountFlag
 from pytest_isolate.linux.mountinfo import IMAGES, Mount, below
 from pytest_isolate.plan import operations as do
 from pytest_isolate.plan import own_name
-from pytest_isolate.plan.host_tree import KERNEL, OWN_NETWORK, SHM, SMALL, Entry, HostTree
+from pytest_isolate.plan.host_tree import KERNEL, SHM, SMALL, Entry, HostTree
 from pytest_isolate.plan.operations import OLD, Op
 from pytest_isolate.plan.own_name import OwnName
 from pytest_isolate.plan.plan import WritableLayer
-from pytest_isolate.plan.session_layers import DISK, SESSION
+from pytest_isolate.plan.session_layers import SESSION
 
 NEW = "/new"
 SCRATCH = "/s"
-_SAFE = MountFlag.NOSUID | MountFlag.NODEV
+SAFE = MountFlag.NOSUID | MountFlag.NODEV
+#: Mode of an empty file that something is mounted on: changed_files.c knows by it that no test has emptied the file.
+_COVERED = 0o1000
 
 
 @dataclass(eq=False, repr=False)
@@ -59,7 +61,7 @@ class View:
         mode: int,
         flags: MountFlag = MountFlag(0),
         owner: tuple[int, int] | None = None,
-        safe: MountFlag = _SAFE,
+        safe: MountFlag = SAFE,
     ) -> None:
         """A writable layer over ``path``; ``mode`` and ``owner`` are those of its root, the upper directory.
 
@@ -233,7 +235,7 @@ def _make_skeleton_file(view: View, entry: Entry, mount: Mount | None, mode: int
     if not entry.access & 4:
         view.add(do.touch(NEW + entry.path, mode))
     elif entry.size > SMALL or (mount and mount.read_only):
-        view.add(do.touch(NEW + entry.path, mode))
+        view.add(do.touch(NEW + entry.path, _COVERED))
         view.read_only(entry.path)
     else:
         view.add(do.copy(OLD + entry.path, NEW + entry.path, None if mode == entry.mode else mode))
@@ -272,31 +274,6 @@ def shared_memory(view: View, tree: HostTree) -> list[Op]:
     late = View(view.options, layers=view.layers)
     late.overlay(SHM, mode)
     return late.ops
-
-
-def keep_layers(view: View, *, own_network: bool, scratch: str) -> list[Op]:
-    """Show the directories of all overlays of a session sandbox, read-only, for those of sandboxes above it.
-
-    An overlay takes no other one as its lower directory that has another below it (FILESYSTEM_MAX_STACK_DEPTH in the
-    kernel's include/linux/fs.h), as in a container, whose root is one. Besides, reading goes through one layer less.
-
-    :param scratch: where the scratch space is on disk, or "". Theirs will have to be there too: it is a part of this
-        one, as an overlay keeps ``user.overlay`` attributes to itself, and so cannot hold another's writable layer. The
-        layer that covers it cannot be taken apart, as one directory would lie within the other (ELOOP).
-    """
-    top = NEW + SESSION
-    ops = [do.mkdir(top, 0o700), do.mount("tmpfs", top, "tmpfs", _SAFE, "size=1m,mode=700"), do.mkdir(f"{top}/s")]
-    ops.append(do.bind(SCRATCH, f"{top}/s"))
-    for layer in view.layers:
-        if layer.upper.startswith("u") and not below(scratch, layer.seen):
-            number = layer.upper.removeprefix("u")
-            ops += [do.mkdir(f"{top}/{number}"), do.bind(OLD + layer.seen, f"{top}/{number}")]
-    if own_network:
-        ops.append(do.mkdir(NEW + OWN_NETWORK))
-    if not scratch:
-        return [*ops, do.read_only(top)]
-    inner = f"{SCRATCH}/inner"
-    return [*ops, do.mkdir(NEW + DISK), do.read_only(top), do.mkdir(inner, 0o700), do.bind(inner, NEW + DISK)]
 
 
 def bind_through(paths: Iterable[str]) -> list[Op]:

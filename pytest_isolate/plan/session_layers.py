@@ -9,7 +9,7 @@ from contextlib import suppress
 from pytest_isolate.linux.calls import calls
 from pytest_isolate.linux.mountinfo import Mount, below
 
-#: Where its layers are shown one by one, for the layers of sandboxes above it (:func:`rootfs.keep_layers`).
+#: Where its layers are shown one by one, for the layers of sandboxes above it (session_plan.py).
 SESSION = "/.isolate-session"
 #: Where scratch space on disk is for those sandboxes, if that of the session is on disk.
 DISK = f"{SESSION}/disk"
@@ -26,7 +26,7 @@ def find(mounts: Iterable[Mount]) -> dict[str, str]:
     for mount in mounts:
         upper = next((each for each in mount.options if each.startswith(_UPPER)), None)
         number = (upper or "").removeprefix(_UPPER)
-        if mount.kind == "overlay" and f"{SESSION}/{number}" in points:  # all but one, see rootfs.keep_layers
+        if mount.kind == "overlay" and f"{SESSION}/{number}" in points:  # all but one, see session_plan.py
             found[mount.point] = number
     return found
 

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from pytest_isolate.linux import overlayfs
 from pytest_isolate.linux.flags import Clone
+from pytest_isolate.linux.mountinfo import below
 from pytest_isolate.plan import network, planner, proc_sys_dev, rootfs
 from pytest_isolate.plan import operations as do
 from pytest_isolate.plan.host import ESSENTIAL, USUAL, Host
-from pytest_isolate.plan.operations import Op
+from pytest_isolate.plan.host_tree import OWN_NETWORK
+from pytest_isolate.plan.operations import OLD, Op
 from pytest_isolate.plan.plan import CgroupDir, Plan
 from pytest_isolate.plan.rootfs import View
+from pytest_isolate.plan.session_layers import DISK, SESSION
 from pytest_isolate.spec.spec import Spec
 
 if TYPE_CHECKING:
@@ -72,7 +75,7 @@ def _operations(spec: Spec, host: Host, view: View, joined: Clone, uplink: Uplin
     ops = [
         do.stage(spec.limits.disk if "disk" in spec.asked else _DISK),
         *view.ops,
-        *rootfs.keep_layers(view, own_network=own_network, scratch=host.scratch),
+        *_keep_layers(view, own_network=own_network, scratch=host.scratch),
         *proc[:1],
         *(network.hold(f"{rootfs.NEW}/proc") if held else ()),
         *proc[1:],
@@ -87,3 +90,29 @@ def _operations(spec: Spec, host: Host, view: View, joined: Clone, uplink: Uplin
     if joined & Clone.NEWPID:
         ops.append(do.pass_numbers(_PASSED_NUMBERS))
     return ops
+
+
+def _keep_layers(view: View, *, own_network: bool, scratch: str) -> list[Op]:
+    """Show the directories of all overlays of a session sandbox, read-only, for those of sandboxes above it.
+
+    An overlay takes no other one as its lower directory that has another below it (FILESYSTEM_MAX_STACK_DEPTH in the
+    kernel's include/linux/fs.h), as in a container, whose root is one. Besides, reading goes through one layer less.
+
+    :param scratch: where the scratch space is on disk, or "". Theirs will have to be there too: it is a part of this
+        one, as an overlay keeps ``user.overlay`` attributes to itself, and so cannot hold another's writable layer. The
+        layer that covers it cannot be taken apart, as one directory would lie within the other (ELOOP).
+    """
+    top = rootfs.NEW + SESSION
+    ops = [do.mkdir(top, 0o700), do.mount("tmpfs", top, "tmpfs", rootfs.SAFE, "size=1m,mode=700"), do.mkdir(f"{top}/s")]
+    ops.append(do.bind(rootfs.SCRATCH, f"{top}/s"))
+    for layer in view.layers:
+        if layer.upper.startswith("u") and not below(scratch, layer.seen):
+            number = layer.upper.removeprefix("u")
+            ops += [do.mkdir(f"{top}/{number}"), do.bind(OLD + layer.seen, f"{top}/{number}")]
+    if own_network:
+        ops.append(do.mkdir(rootfs.NEW + OWN_NETWORK))
+    if not scratch:
+        return [*ops, do.read_only(top)]
+    inner = f"{rootfs.SCRATCH}/inner"
+    shown = rootfs.NEW + DISK
+    return [*ops, do.mkdir(shown), do.read_only(top), do.mkdir(inner, 0o700), do.bind(inner, shown)]

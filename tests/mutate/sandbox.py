@@ -139,10 +139,10 @@ def mounts() -> list[Mutation]:
     uncovered = f"{_MADE}test_read_only_trees_cannot_be_made_writable_nor_uncovered"
     inert = "_INERT = MountFlag.NOSUID | MountFlag.NODEV | MountFlag.NOEXEC"
     operations, on_disk = f"{_NATIVE}operations.c", "{.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV}"
-    safe = "_SAFE = MountFlag.NOSUID | MountFlag.NODEV\n"
+    safe = "SAFE = MountFlag.NOSUID | MountFlag.NODEV\n"
     return [
-        Mutation.of_one("overlays: nosuid", _ROOTFS, safe, "_SAFE = MountFlag.NODEV\n", flags),
-        Mutation.of_one("overlays: nodev", _ROOTFS, safe, "_SAFE = MountFlag.NOSUID\n", flags),
+        Mutation.of_one("overlays: nosuid", _ROOTFS, safe, "SAFE = MountFlag.NODEV\n", flags),
+        Mutation.of_one("overlays: nodev", _ROOTFS, safe, "SAFE = MountFlag.NOSUID\n", flags),
         Mutation.of_one(
             "what is on disk: nosuid", operations, on_disk, on_disk.replace("MOUNT_ATTR_NOSUID | ", ""), flags
         ),

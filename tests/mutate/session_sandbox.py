@@ -48,7 +48,7 @@ def what_stays() -> list[Mutation]:
         ),
         Mutation.of_one(
             "session: its layers are read-only for those above it",
-            "pytest_isolate/plan/rootfs.py",
+            _PLAN,
             "    return [*ops, do.read_only(top)]\n",
             "    return ops\n",
             _UNIT,

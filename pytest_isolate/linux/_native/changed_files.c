@@ -69,6 +69,7 @@ static int same_file(const struct changes *changes, int at, const char *name, co
   if (S_ISDIR(upper->st_mode)) return 1;
   if (S_ISLNK(upper->st_mode)) return same_text(at, name, path);
   if (changes->skeleton && !upper->st_size && faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) < 0) return 1;
+  if (changes->skeleton && !upper->st_size && (upper->st_mode & 07777) == S_ISVTX) return 1; /* a mount is on it: rootfs.py */
   if (changes->skeleton && is_older(upper->st_ctim, lower->st_ctim)) return 1;
   return upper->st_size == lower->st_size && upper->st_mtim.tv_sec == lower->st_mtim.tv_sec &&
          upper->st_mtim.tv_nsec == lower->st_mtim.tv_nsec;

@@ -75,6 +75,16 @@ def test_a_file_that_is_a_mount_point_shows_what_is_mounted_and_is_private(layou
     assert seen.changes == ["M /mnt/etc/hosts"]
 
 
+def test_a_read_only_file_that_is_a_mount_point_stays_so_and_is_not_listed(layout: str) -> None:
+    setup = """
+    mount -t tmpfs -o mode=755 none /mnt; mkdir /mnt/etc; touch /mnt/etc/hosts; echo mounted > /mnt/source
+    mount --bind /mnt/source /mnt/etc/hosts; mount -o remount,bind,ro /mnt/etc/hosts
+    """
+    script = "cat /mnt/etc/hosts; (echo changed > /mnt/etc/hosts) 2>/dev/null || echo no"
+    seen = prepared(setup, Job(script=script, layout=layout))
+    assert (seen.status, seen.lines, seen.changes) == (0, ["mounted", "no"], [])
+
+
 def test_a_read_only_mount_stays_read_only(layout: str) -> None:
     setup = "mount -t tmpfs -o mode=755 none /mnt; echo x > /mnt/file; mount -o remount,bind,ro /mnt"
     seen = prepared(setup, Job(script="cat /mnt/file; touch /mnt/new", layout=layout))

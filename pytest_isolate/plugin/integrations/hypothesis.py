@@ -1,7 +1,7 @@
 """Hypothesis: the folder in which it keeps failing examples for later runs, and its source of random numbers.
 
 Private: ``hypothesis.internal.entropy.deterministic_PRNG``, and ``_hypothesis_global_random`` of ``hypothesis.core`` or
-of its ``threadlocal``; 6.100 to 6.170.
+of its ``threadlocal``; seen in 6.170. A version that has neither draws its numbers as it would in any fork.
 """
 
 from __future__ import annotations

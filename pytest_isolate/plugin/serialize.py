@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pytest_isolate.plugin import rendered
 from pytest_isolate.plugin.phases import PHASE_NAMES
 
 _STREAMS = ("stdout", "stderr", "log")
@@ -24,6 +25,7 @@ _IDENTITY = ("nodeid", "location")
 #: Types that JSON and execnet carry. Most of a report is of these, or text in ASCII; to ask no more than that of each
 #: value spares 200 calls of 1150 in the child of an empty test. By identity, as a metaclass may forbid to hash a class.
 _AS_IT_IS = frozenset(map(id, (type(None), bool, int, float)))
+_SHOWN = "isolate_shown"  #: in a packed report
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -77,6 +79,8 @@ def text_of(value: object) -> str:
 def pack(config: pytest.Config, report: pytest.TestReport) -> object:
     """The report as plain data."""
     data = config.hook.pytest_report_to_serializable(config=config, report=report)
+    if report.failed and (shown := rendered.render(report.longrepr)) is not None:
+        data[_SHOWN] = shown
     return plain(data) | {name: data[name] for name in _IDENTITY if name in data}  # type: ignore[operator] # a dict
 
 
@@ -96,6 +100,7 @@ def unpack(item: pytest.Item, data: Any, *, more_outcomes: Collection[str] = ())
             data[name] = float(data[name])
     data["sections"] = merge([(text_of(name), text_of(text)) for name, text in data["sections"]])
     data["user_properties"] = [(text_of(name), plain(value)) for name, value in data["user_properties"]]
+    look = data.pop(_SHOWN, None)
     context = data.get("_subtest.context")
     shown = {} if context is None else {**context["kwargs"]}
     config = item.config
@@ -105,6 +110,8 @@ def unpack(item: pytest.Item, data: Any, *, more_outcomes: Collection[str] = ())
         raise ValueError(msg)
     if hasattr(item, "_id"):  # 9.2 has parsed the text for the report, and would show [a]b as [a]b]
         report._id = item._id
+    if look is not None and isinstance(report.longrepr, str):
+        report.longrepr = rendered.Rendered(*map(text_of, look))  # type: ignore[assignment] # shows as one
     _check(report)
     if shown:  # pytest 9.0 to 9.2 take the repr of a sub-test's parameters again: (i='1') for i=1
         report.context.kwargs.update(shown)

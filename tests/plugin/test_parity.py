@@ -245,3 +245,36 @@ def test_the_summary_names_an_item_of_another_kind_as_a_plain_run_does(project: 
     )
     assert len(plain) == 3
     assert isolated == plain
+
+
+@pytest.mark.parametrize("colour", ["yes", "no"])
+def test_a_failure_that_is_no_traceback_looks_as_plainly(project: Project, colour: str) -> None:
+    project.write(
+        test_it="""
+        import pytest
+        def returns_one():
+            '''
+            >>> returns_one()
+            2
+            '''
+            return 1
+        def test_lacks_a_fixture(unknown): pass
+        """,
+        conftest="""
+        import pytest
+        class Case(pytest.Item):
+            def runtest(self): raise ValueError("of the case")
+            def repr_failure(self, excinfo): return f"first line\\n{excinfo.value}"
+        class Cases(pytest.File):
+            def collect(self): yield Case.from_parent(self, name="case")
+        def pytest_collect_file(parent, file_path):
+            if file_path.suffix == ".case": return Cases.from_parent(parent, path=file_path)
+        """,
+    )
+    (project.path / "a.case").touch()
+    plain, isolated = (
+        [re.sub(r" in [0-9.]+s", "", line) for line in project.run("-q", "--doctest-modules", *options).outlines]
+        for options in ([f"--color={colour}"], [f"--color={colour}", "--isolate-all", "--isolate-usage=0"])
+    )
+    assert isolated == plain
+    assert ("\x1b[31mE       fixture" in "\n".join(plain)) == (colour == "yes")

@@ -30,6 +30,7 @@ _CGROUP = os.environ.get("ISOLATE_CGROUP")
 #: What a test may need beside pytest and is not called pytest-*; ``ISOLATE_MUST=neighbours`` means them all.
 _NEIGHBOURS = {
     "allure-pytest",
+    "debugpy",
     "eventlet",
     "flaky",
     "freezegun",
@@ -39,6 +40,7 @@ _NEIGHBOURS = {
     "pyfakefs",
     "selenium",
     "syrupy",
+    "teamcity-messages",
 }
 #: Programs that a test may need, and the packages that have them.
 _PROGRAMS = {"bwrap": "bubblewrap", "chromium": "chromium", "chromedriver": "chromium-driver", "runc": "runc"}

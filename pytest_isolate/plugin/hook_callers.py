@@ -15,7 +15,9 @@ import pluggy
 import pytest
 
 _OURS = "pytest_isolate"
-_TIMEOUT = "pytest_timeout"  # sets a timer, for which the sandbox's own stands
+#: Packages whose wrapper of the protocol has no part in how a test runs: pytest-timeout's sets a timer, for which the
+#: sandbox's own stands; that of VS Code notes where a test is.
+_IDLE_WRAPPERS = {"pytest_timeout", "vscode_pytest"}
 #: By name of a hook, and whether of watching plugins only.
 _CALLERS: pytest.StashKey[dict[tuple[str, bool], Callable[..., object]]] = pytest.StashKey()
 
@@ -59,7 +61,7 @@ def foreign_wrappers(config: pytest.Config) -> list[str]:
     """Names of other plugins, also of conftest files, that wrap the protocol of items."""
     hooks = config.hook.pytest_runtest_protocol.get_hookimpls()
     found = [hook for hook in hooks if hook.hookwrapper or hook.wrapper]
-    return [_name(hook) for hook in found if _package(hook.plugin) not in {"_pytest", _OURS, _TIMEOUT}]
+    return [_name(hook) for hook in found if _package(hook.plugin) not in {"_pytest", _OURS, *_IDLE_WRAPPERS}]
 
 
 def _name(hook: Any) -> str:

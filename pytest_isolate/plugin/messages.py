@@ -35,3 +35,4 @@ PATTERNS = "patterns"  # patterns.py: which regular expressions the test has com
 TEAR_DOWN_BEGINS = "tear_down_begins"  # live_log.py: whether the test has written to the terminal
 LIVE_RECORD = "live_record"  # live_log.py: what the tear-down has logged
 SCENARIO = "scenario"  # bdd.py: the report of a scenario
+COMPARISON = "comparison"  # teamcity.py: both sides of a comparison that failed

@@ -387,7 +387,17 @@ def test_a_program_that_calls_pytest_is_told_that_it_cannot_go_on_in_a_sandbox(p
     result = project.pytester.runpython(project.path / "program.py")
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --isolate-session: pytest.main() runs in another program, *"])
+    result.stderr.fnmatch_lines(["ERROR: --isolate-session: pytest.main() runs in another program, *-m pytest`."])
+
+
+def test_a_program_is_told_how_to_do_without_the_sandbox_that_the_project_wants(project: Project) -> None:
+    project.write(program=f"import pytest; raise SystemExit(pytest.main({project.options}))")
+    (project.path / "pytest.ini").write_text("[pytest]\nisolate_session = true\n")
+
+    result = project.pytester.runpython(project.path / "program.py")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *pytest.main()* `-o isolate_session=false` does without the sandbox."])
 
 
 def test_a_pytest_in_the_sandbox_needs_no_second_one(project: Project) -> None:

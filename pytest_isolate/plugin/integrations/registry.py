@@ -18,6 +18,7 @@ from pytest_isolate.plugin.integrations.bdd import Bdd
 from pytest_isolate.plugin.integrations.benchmark import Benchmark
 from pytest_isolate.plugin.integrations.browsers import Browsers
 from pytest_isolate.plugin.integrations.coverage import Coverage
+from pytest_isolate.plugin.integrations.debugger import Debugger
 from pytest_isolate.plugin.integrations.dependency import Dependency
 from pytest_isolate.plugin.integrations.host_name import HostName
 from pytest_isolate.plugin.integrations.hypothesis import Hypothesis
@@ -37,14 +38,17 @@ from pytest_isolate.plugin.integrations.servers import Servers
 from pytest_isolate.plugin.integrations.session_processes import SessionProcesses
 from pytest_isolate.plugin.integrations.subtests import Subtests
 from pytest_isolate.plugin.integrations.syrupy import Syrupy
+from pytest_isolate.plugin.integrations.teamcity import TeamCity
 from pytest_isolate.plugin.integrations.textual_snapshot import TextualSnapshot
 from pytest_isolate.plugin.integrations.type_checks import TypeChecks
+from pytest_isolate.plugin.integrations.vscode import VsCode
 from pytest_isolate.plugin.integrations.xdist import Xdist
 from pytest_isolate.plugin.messages import Send
 
 #: In the order in which they act. Coverage comes first, so that it measures what the others do round the test.
 INTEGRATIONS: tuple[type[Integration], ...] = (
     Coverage,
+    Debugger,
     JunitXml,
     JsonReport,
     LiveLog,
@@ -70,6 +74,8 @@ INTEGRATIONS: tuple[type[Integration], ...] = (
     TextualSnapshot,
     Imports,
     Patterns,
+    VsCode,
+    TeamCity,
 )
 
 #: Methods that are called for each test.

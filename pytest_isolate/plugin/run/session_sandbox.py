@@ -18,7 +18,8 @@ import pytest
 
 from pytest_isolate.plugin import fixtures
 from pytest_isolate.plugin.config import session_options
-from pytest_isolate.plugin.run import kept_paths
+from pytest_isolate.plugin.integrations import debugger
+from pytest_isolate.plugin.run import kept_paths, session_editor
 from pytest_isolate.session.session_sandbox import SessionSandbox
 from pytest_isolate.spec.errors import IsolateError
 from pytest_isolate.spec.keys import IN_SESSION
@@ -37,15 +38,16 @@ def enter(config: pytest.Config) -> None:
     :raises pytest.UsageError: it cannot be had.
     """
     given = config.known_args_namespace
-    spec = session_options.read_spec(config, given)
+    spec = session_editor.reached(session_options.read_spec(config, given))
     if problem := _find_problem(given):
-        raise pytest.UsageError(f"--isolate-session: {problem}")
+        otherwise = "" if given.isolate_session else " `-o isolate_session=false` does without the sandbox."
+        raise pytest.UsageError(f"--isolate-session: {problem}{otherwise}")
     places = (str(config.rootpath), str(config.invocation_params.dir), *kept_paths.named(config, given))
     try:
         sandbox = SessionSandbox(spec, cgroup=given.isolate_cgroup, places=places)
     except IsolateError as error:
         raise pytest.UsageError(f"--isolate-session: {error}") from error
-    kept = os.memfd_create("isolate-kept")
+    kept, outside = os.memfd_create("isolate-kept"), os.getpid()
     try:
         _flush()
         if not sandbox.enter():
@@ -55,13 +57,16 @@ def enter(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--isolate-session: {error}") from error
     # A descriptor, as the terminal may not be opened inside: without root devices are closed on some mounts (nodev).
     os.environ[IN_SESSION] = str(os.dup(0)) if os.isatty(0) else ""
+    if debugger.port() is not None:
+        debugger.connect(outside, spec)
     fixtures.forget_first_threads()
     config.stash[session_options.ENTERED] = session_options.Entered(_describe(sandbox, spec), kept)
 
 
 def _find_problem(given: object) -> str | None:
     """Why pytest cannot go on in a sandbox, if it cannot."""
-    if not _runs_as_program(sys._getframe()):  # there is no other way to see who called pytest.main()
+    # there is no other way to see who called pytest.main()
+    if not (session_editor.has_started() or _runs_as_program(sys._getframe())):
         return (
             "pytest.main() runs in another program, which cannot go on in a sandbox. Start pytest as a program: "
             "`pytest` or `python -m pytest`."
@@ -70,9 +75,8 @@ def _find_problem(given: object) -> str | None:
         return "--looponfail waits for files to change, and does not see that from inside. Leave one of the two out."
     if others := [spec for spec in getattr(given, "tx", None) or () if "popen" not in spec]:
         return f"workers of --tx={others[0]} would be outside of the sandbox. Leave one of the two out."
-    if "pydevd" in sys.modules:
-        return "a debugger (pydevd) is attached, which would stay outside. Leave one of the two out."
-    if others := [each.name for each in threading.enumerate() if each is not threading.main_thread()]:
+    threads = [each for each in threading.enumerate() if each is not threading.main_thread()]
+    if others := [each.name for each in threads if not debugger.owns(each)]:
         return f"a plugin has started threads, which would stay outside: {', '.join(others)}. Leave one of the two out."
     return None
 

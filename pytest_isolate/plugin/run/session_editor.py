@@ -1,0 +1,41 @@
+"""What an editor that has started pytest needs of a session sandbox: its pipe, its debugger's port, its own program."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_isolate.plugin.integrations import debugger
+
+if TYPE_CHECKING:
+    from pytest_isolate.spec.spec import Spec
+
+#: Where VS Code's plugin writes to: a named pipe, which under another inode would be another pipe.
+_PIPE = "TEST_RUN_PIPE"
+#: Programs of VS Code and PyCharm that call ``pytest.main()`` and then end with it, and so may go on in a sandbox.
+_PROGRAMS = {"run_pytest_script.py", "_jb_pytest_runner.py"}
+
+
+def has_started() -> bool:
+    """Whether the program that runs is an editor's."""
+    return os.path.basename(getattr(sys.modules["__main__"], "__file__", None) or "") in _PROGRAMS
+
+
+def reached(spec: Spec) -> Spec:
+    """``spec`` with what the editor is to be reached by."""
+    pipe, port = os.environ.get(_PIPE), debugger.port()
+    if pipe and _is_pipe(pipe):
+        spec = replace(spec, writable=(*spec.writable, os.path.abspath(pipe)))
+    if port is not None and spec.host_ports is not None and spec.network != "host":
+        spec = replace(spec, host_ports=(*spec.host_ports, port))
+    return spec
+
+
+def _is_pipe(path: str) -> bool:
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError:
+        return False

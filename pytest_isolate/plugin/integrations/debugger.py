@@ -3,9 +3,9 @@
 It talks to the editor in threads, which a fork does not have: the child would wait for them at the first breakpoint.
 For programs that fork it connects anew from the child, to a port of the host's loopback, which is opened here.
 
-Private: ``client`` and ``port`` of ``pydevd.SetupHolder``, ``get_global_debugger``, ``PyDevdAPI.get_ppid``,
+Private: ``SetupHolder``, ``get_global_debugger`` and ``dispatch`` of ``pydevd``, ``PyDevdAPI.get_ppid``,
 ``_on_forked_process`` and ``send_process_created_message`` of ``pydev_monkey``, ``is_pydev_daemon_thread``. Seen in
-debugpy 1.8; PyCharm's own has them, too.
+debugpy 1.8 and PyCharm's debugger of 2026.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -27,34 +27,61 @@ if TYPE_CHECKING:
     from pytest_isolate.sandbox.channel import Line
     from pytest_isolate.spec.spec import Spec
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+class Address(NamedTuple):
+    """Where an editor waits for a process that is to be debugged."""
+
+    host: str
+    port: int
+
+    def is_local(self) -> bool:
+        """Whether a port of the host's loopback leads there."""
+        return self.host in ("127.0.0.1", "localhost", "::1")
 
 
 class Debugger(Integration):
     """Nothing where no editor is connected."""
 
+    def __init__(self, config: pytest.Config) -> None:
+        super().__init__(config)
+        self._refused = False  #: as PyCharm is not reached from a session sandbox
+        self._opened = 0  #: port
+
     def stands_alone(self, item: pytest.Item) -> bool:
         """So that somebody is asked about one test at a time."""
-        return port() is not None
-
-    def before(self, item: pytest.Item, attempts: int) -> None:
-        """Open the port of the editor, or of debugpy's adapter, and tell it that a process comes."""
-        if (opened := port()) is not None:
-            self.config.stash[fixtures.OPEN_PORTS].add(opened)
-            _monkey().send_process_created_message()
+        return is_attached()
 
     def around(self, item: pytest.Item) -> Forwarder | None:
         """The child is a program of its own to the editor."""
-        return None if port() is None else partial(_debug, calls.getpid())
+        if not is_attached():
+            return None
+        address = None if self._refused else expect()
+        self._refused = address is None
+        if address is not None and address.is_local() and address.port != self._opened:
+            self.config.stash[fixtures.OPEN_PORTS].discard(self._opened)
+            self.config.stash[fixtures.OPEN_PORTS].add(address.port)
+            self._opened = address.port
+        return partial(_debug, calls.getpid(), address)
 
 
-def port() -> int | None:
-    """Where the debugger connects to; None if nobody debugs."""
+def is_attached() -> bool:
+    """Whether an editor debugs this process."""
     pydevd: Any = sys.modules.get("pydevd")
     setup = getattr(getattr(pydevd, "SetupHolder", None), "setup", None)
-    if not isinstance(setup, dict) or pydevd.get_global_debugger() is None or setup.get("client") not in _LOOPBACK:
+    return isinstance(setup, dict) and bool(setup.get("port")) and pydevd.get_global_debugger() is not None
+
+
+def expect() -> Address | None:
+    """Where the next process is to connect to; None if the editor cannot be asked.
+
+    PyCharm is asked, and opens a port for each.
+    """
+    try:
+        host, port = sys.modules["pydevd"].dispatch()
+    except (OSError, SystemExit):
         return None
-    return int(setup["port"]) if setup.get("port") else None
+    _monkey().send_process_created_message()
+    return Address(str(host), int(port)) if port else None
 
 
 def owns(thread: threading.Thread) -> bool:
@@ -62,22 +89,28 @@ def owns(thread: threading.Thread) -> bool:
     return bool(getattr(thread, "is_pydev_daemon_thread", False))
 
 
-def connect(parent: int, spec: Spec) -> None:
+def connect(parent: int, address: Address | None, spec: Spec) -> None:
     """In a fork: connect anew, if the sandbox is to reach the editor; else there are no breakpoints in it.
 
     :param parent: pid of the process that the editor knows. By it the editor finds the session that this one belongs
         to, and in a namespace of pids the parent's is 0.
+    :param address: of :func:`expect`.
     """
-    if spec.network != "host" and spec.host_ports is None:
+    has_door = address is not None and address.is_local() and spec.host_ports is not None
+    if address is None or not (has_door or spec.network == "host"):
         _stop()
         return
     if (api := sys.modules.get("_pydevd_bundle.pydevd_api")) is not None:
         api.PyDevdAPI.get_ppid = lambda _: parent
+    pydevd: Any = sys.modules["pydevd"]
+    dispatch, pydevd.dispatch = pydevd.dispatch, lambda: address
     _monkey()._on_forked_process()
+    pydevd.dispatch = dispatch
 
 
 def _stop() -> None:
     """In a fork: no breakpoint stops it any more."""
+    sys.modules["pydevd_tracing"].restore_sys_set_trace_func()  # its own warns
     threading.settrace(None)
     sys.settrace(None)
     if (monitoring := getattr(sys, "monitoring", None)) is not None and monitoring.get_tool(monitoring.DEBUGGER_ID):
@@ -91,8 +124,8 @@ def _monkey() -> Any:
 
 
 @contextmanager
-def _debug(parent: int, line: Line) -> Iterator[None]:
+def _debug(parent: int, address: Address | None, line: Line) -> Iterator[None]:
     """In the child, which ends with the test. At a breakpoint it waits for somebody, so it has no time-out."""
     line.attended()
-    connect(parent, line.spec)
+    connect(parent, address, line.spec)
     yield

@@ -8,9 +8,8 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_isolate.plugin.integrations import debugger
-
 if TYPE_CHECKING:
+    from pytest_isolate.plugin.integrations.debugger import Address
     from pytest_isolate.spec.spec import Spec
 
 #: Where VS Code's plugin writes to: a named pipe, which under another inode would be another pipe.
@@ -24,13 +23,13 @@ def has_started() -> bool:
     return os.path.basename(getattr(sys.modules["__main__"], "__file__", None) or "") in _PROGRAMS
 
 
-def reached(spec: Spec) -> Spec:
-    """``spec`` with what the editor is to be reached by."""
-    pipe, port = os.environ.get(_PIPE), debugger.port()
+def reached(spec: Spec, address: Address | None) -> Spec:
+    """``spec`` with what the editor is to be reached by. :param address: of its debugger."""
+    pipe = os.environ.get(_PIPE)
     if pipe and _is_pipe(pipe):
         spec = replace(spec, writable=(*spec.writable, os.path.abspath(pipe)))
-    if port is not None and spec.host_ports is not None and spec.network != "host":
-        spec = replace(spec, host_ports=(*spec.host_ports, port))
+    if address is not None and address.is_local() and spec.host_ports is not None and spec.network != "host":
+        spec = replace(spec, host_ports=(*spec.host_ports, address.port))
     return spec
 
 

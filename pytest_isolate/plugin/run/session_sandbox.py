@@ -38,10 +38,12 @@ def enter(config: pytest.Config) -> None:
     :raises pytest.UsageError: it cannot be had.
     """
     given = config.known_args_namespace
-    spec = session_editor.reached(session_options.read_spec(config, given))
+    spec = session_options.read_spec(config, given)
     if problem := _find_problem(given):
         otherwise = "" if given.isolate_session else " `-o isolate_session=false` does without the sandbox."
         raise pytest.UsageError(f"--isolate-session: {problem}{otherwise}")
+    debugger_address = debugger.expect() if debugger.is_attached() else None
+    spec = session_editor.reached(spec, debugger_address)
     places = (str(config.rootpath), str(config.invocation_params.dir), *kept_paths.named(config, given))
     try:
         sandbox = SessionSandbox(spec, cgroup=given.isolate_cgroup, places=places)
@@ -57,8 +59,8 @@ def enter(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--isolate-session: {error}") from error
     # A descriptor, as the terminal may not be opened inside: without root devices are closed on some mounts (nodev).
     os.environ[IN_SESSION] = str(os.dup(0)) if os.isatty(0) else ""
-    if debugger.port() is not None:
-        debugger.connect(outside, spec)
+    if debugger.is_attached():
+        debugger.connect(outside, debugger_address, spec)
     fixtures.forget_first_threads()
     config.stash[session_options.ENTERED] = session_options.Entered(_describe(sandbox, spec), kept)
 

@@ -3,8 +3,8 @@
 It talks to the editor in threads, which a fork does not have: the child would wait for them at the first breakpoint.
 For programs that fork it connects anew from the child, to a port of the host's loopback, which is opened here.
 
-Private: ``SetupHolder``, ``get_global_debugger`` and ``dispatch`` of ``pydevd``, ``PyDevdAPI.get_ppid``,
-``_on_forked_process`` and ``send_process_created_message`` of ``pydev_monkey``, ``is_pydev_daemon_thread``. Seen in
+Private: ``SetupHolder``, ``_is_attached``, ``get_global_debugger`` and ``dispatch`` of ``pydevd``; of ``pydev_monkey``
+``_on_forked_process`` and ``send_process_created_message``; ``PyDevdAPI.get_ppid``, ``is_pydev_daemon_thread``. Seen in
 debugpy 1.8 and PyCharm's debugger of 2026.
 """
 
@@ -65,10 +65,12 @@ class Debugger(Integration):
 
 
 def is_attached() -> bool:
-    """Whether an editor debugs this process."""
+    """Whether an editor debugs this process. debugpy may wait for one; PyCharm is there from the start."""
     pydevd: Any = sys.modules.get("pydevd")
     setup = getattr(getattr(pydevd, "SetupHolder", None), "setup", None)
-    return isinstance(setup, dict) and bool(setup.get("port")) and pydevd.get_global_debugger() is not None
+    if not isinstance(setup, dict) or not setup.get("port"):
+        return False
+    return pydevd._is_attached() if hasattr(pydevd, "_is_attached") else pydevd.get_global_debugger() is not None
 
 
 def expect() -> Address | None:

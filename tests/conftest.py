@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sysconfig
 from collections import Counter
 from collections.abc import Callable
@@ -128,6 +129,15 @@ def _no_way_out() -> str | None:
 
 
 @cache
+def _no_mount_of_proc() -> str | None:
+    """Why unshare(1) cannot mount a /proc for a namespace of pids, as where a container's is masked; None if it can."""
+    if shutil.which("unshare") is None:
+        return "unshare is not installed (Debian package util-linux)"
+    command = ["unshare", "--user", "--map-current-user", "--pid", "--fork", "--mount-proc", "true"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr.strip() or None
+
+
+@cache
 def _cannot_trace() -> str | None:
     """Why strace cannot follow a process that is not its child; None if it can."""
     if shutil.which("strace") is None:
@@ -145,6 +155,7 @@ def _no_compiler() -> str | None:
 #: How other capabilities are found out.
 _LOOKS: dict[str, Callable[[], str | None]] = {
     "compiler": _no_compiler,
+    "mount-proc": _no_mount_of_proc,
     "nat": _no_way_out,
     "nesting": _no_level_left,
     "strace": _cannot_trace,

@@ -77,7 +77,7 @@ def what_stays() -> list[Mutation]:
         Mutation.of_one(
             "session: a program that calls pytest.main() is refused",
             _PYTESTS_SIDE,
-            "    if not _runs_as_program(sys._getframe()):",
+            "    if not (session_editor.has_started() or _runs_as_program(sys._getframe())):",
             "    if _runs_as_program(None):",
             f"{_TESTS}test_a_program_that_calls_pytest_is_told_that_it_cannot_go_on_in_a_sandbox",
         ),

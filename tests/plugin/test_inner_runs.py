@@ -30,7 +30,7 @@ OUTER = """
             def pytest_sessionfinish():
                 for name in [name for name in sys.modules if name.startswith("pytest_isolate")]:
                     for value in vars(sys.modules[name]).values():
-                        if isinstance(value, types.ModuleType) and value.__name__.startswith("pytest_isolate"):
+                        if type(value) is types.ModuleType and value.__name__.startswith("pytest_isolate"):
                             assert sys.modules.get(value.__name__) is value, f"{name} has an old {value.__name__}"
         ''')
         pytester.makepyfile("def test_it(): pass")

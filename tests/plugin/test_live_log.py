@@ -79,6 +79,7 @@ def test_a_record_that_does_not_fit_its_format_and_one_of_a_thread_do_no_harm(pr
 
 
 def shown(project: Project, *options: str) -> list[str]:
-    """Lines of a run, without times and what the plugin says of itself."""
+    """Lines of a run, without times and what the plugin says of itself; the colours of logging in one order."""
     lines = [re.sub(r"\d+\.\d+s|=+", "", line) for line in project.run(*options).outlines]
+    lines = [line.replace("\x1b[31m\x1b[1m", "\x1b[1m\x1b[31m") for line in lines]
     return [line for line in lines if not line.startswith(("isolate: ", "plugins: "))]

@@ -38,6 +38,7 @@ PLUGIN = """
     def pytest_runtest_protocol(item, nextitem):
         yield
 """
+PROGRAM = "import sys, pytest\nsys.path.insert(0, '')\npytest.main(sys.argv[1:])\n"
 TESTS = """
     import os
     import pytest
@@ -74,7 +75,12 @@ pytestmark = pytest.mark.needs("sandbox")
 
 @pytest.fixture
 def explorer(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
-    project.write(vscode_pytest=PLUGIN, run_pytest_script="import sys, pytest\npytest.main(sys.argv[1:])")
+    project.write(vscode_pytest=PLUGIN)
+    folder = project.path / "vscode_pytest"
+    folder.mkdir()
+    (folder / "run_pytest_script.py").write_text(
+        "import sys, pytest\nsys.path.insert(0, '')\npytest.main(sys.argv[1:])"
+    )
     monkeypatch.setenv("TEST_RUN_PIPE", str(project.path / "pipe"))
     os.mkfifo(project.path / "pipe")
     project.options += ["-p", "vscode_pytest"]
@@ -115,5 +121,5 @@ def test_the_hooks_of_the_editor_do_not_keep_tests_from_running_side_by_side(exp
 
 def test_the_program_of_the_editor_that_calls_pytest_goes_on_in_a_session_sandbox(explorer: Project) -> None:
     explorer.write(test_it="import os\ndef test_it(): open('left', 'w'); assert os.getpid() == 32")
-    assert told(explorer, "--isolate-session", program=("run_pytest_script.py",)) == ["test_it passed"]
+    assert told(explorer, "--isolate-session", program=("vscode_pytest/run_pytest_script.py",)) == ["test_it passed"]
     assert not Path(explorer.path, "left").exists()

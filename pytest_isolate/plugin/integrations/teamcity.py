@@ -6,6 +6,7 @@ What they look like is sent. Private to it; seen with 1.33, and PyCharm has the 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pytest_isolate.plugin import messages
+from pytest_isolate.plugin import messages, serialize
 from pytest_isolate.plugin.integrations.integration import Integration
 from pytest_isolate.plugin.messages import Send
 
@@ -73,14 +74,21 @@ class _Shown:
 
 
 def _send_comparison(plugin: Any, send: Send) -> None:
-    item, operator, error = plugin.current_test_item, "", None
+    """What a value raises as it is shown, the plugin passes over as well."""
+    with contextlib.suppress(Exception):
+        if (comparison := _find_comparison(plugin.current_test_item)) is not None:
+            send((messages.COMPARISON, [serialize.text_of(text) for text in comparison]))
+
+
+def _find_comparison(item: pytest.Item) -> tuple[str, str, str, str] | None:
+    """Its operator, which those of unittest lack, what it had and what it should have had, and a message."""
     if (compared := getattr(item, _ON_ITEM, None)) is not None:
         operator, left, right = compared
         error = _module("diff_tools").EqualsAssertionError(expected=right, actual=left)
-    elif (store := sys.modules.get("teamcity.jb_local_exc_store")) is not None:
-        error = store.get_exception()
-    if error is not None:
-        send((messages.COMPARISON, [operator, error.actual, error.expected, error.msg or ""]))
+        return operator, error.actual, error.expected, error.msg
+    store = sys.modules.get("teamcity.jb_local_exc_store")
+    error = None if store is None else store.get_exception()
+    return None if error is None else ("", error.actual, error.expected, error.msg)
 
 
 def _module(name: str) -> Any:

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 #: Where VS Code's plugin writes to: a named pipe, which under another inode would be another pipe.
 _PIPE = "TEST_RUN_PIPE"
 #: Programs of VS Code and PyCharm that call ``pytest.main()`` and then end with it, and so may go on in a sandbox.
-_PROGRAMS = {"run_pytest_script.py", "_jb_pytest_runner.py"}
+_PROGRAMS = ("vscode_pytest/run_pytest_script.py", "/_jb_pytest_runner.py")
 
 
 def has_started() -> bool:
     """Whether the program that runs is an editor's."""
-    return os.path.basename(getattr(sys.modules["__main__"], "__file__", None) or "") in _PROGRAMS
+    program = os.path.abspath(getattr(sys.modules["__main__"], "__file__", None) or "")
+    return program.endswith(_PROGRAMS)
 
 
 def reached(spec: Spec, address: Address | None) -> Spec:

@@ -53,3 +53,19 @@ def test_a_comparison_of_unittest_that_was_caught_is_not_told_of_the_next_test(n
     isolated = "\n".join(neighbours.isolated("--teamcity", "-k", "caught or nothing_compared"))
     assert isolated.count("testFailed") == 1
     assert "actual=" not in isolated
+
+
+@pytest.mark.needs("sandbox", "teamcity-messages")
+def test_a_value_that_cannot_be_shown_changes_nothing(neighbours: Neighbourhood) -> None:
+    neighbours.load("teamcity.pytest_plugin")
+    neighbours.project.write(
+        test_it="""
+        class Hidden:
+            def __repr__(self): raise ValueError
+        def test_fails(): assert Hidden() == 1
+        def test_passes():
+            try: assert Hidden() == 2
+            except AssertionError: pass
+        """
+    )
+    assert "1 failed, 1 passed" in "\n".join(neighbours.isolated("--teamcity"))

@@ -20,6 +20,7 @@ from pytest_isolate.plugin.integrations.browsers import Browsers
 from pytest_isolate.plugin.integrations.coverage import Coverage
 from pytest_isolate.plugin.integrations.debugger import Debugger
 from pytest_isolate.plugin.integrations.dependency import Dependency
+from pytest_isolate.plugin.integrations.executors import Executors
 from pytest_isolate.plugin.integrations.host_name import HostName
 from pytest_isolate.plugin.integrations.hypothesis import Hypothesis
 from pytest_isolate.plugin.integrations.imports import Imports
@@ -61,6 +62,7 @@ INTEGRATIONS: tuple[type[Integration], ...] = (
     Dependency,
     Hypothesis,
     MultiprocessingHelpers,
+    Executors,
     PyFakeFs,
     MultiprocessingSemaphores,
     SessionProcesses,

@@ -17,8 +17,12 @@ _REFUSED = (calls.strerror(errno.ECONNREFUSED),)
 _INVALID = (calls.strerror(errno.EINVAL),)
 #: What takes a user or a group: system calls, programs, and Popen's arguments in a traceback.
 _OWNERS = re.compile(r"chown|chgrp|\bset(re|res)?[ug]id\b|\bsetgroups\b|\b(user|group|extra_groups)=")
-#: How messages of clients name one: PostgreSQL's, Docker's, MySQL's, URLs.
-_UNIX_SOCKET = re.compile(r"\.sock\b|\bsocket .?/|\bunix:|\bUnix(-domain)? socket", re.IGNORECASE)
+#: How messages of clients name one: PostgreSQL's, Docker's, MySQL's, URLs; and Python's calls in a traceback.
+_UNIX_SOCKET = re.compile(
+    r"\.sock\b|\bsocket .?/|\bunix:|\bUnix(-domain)? socket|\bAF_UNIX\b|_unix_connection\b", re.IGNORECASE
+)
+#: How they name an address of IP: by name, by number, by the two that a connect(2) of Python's has.
+_IP_ADDRESS = re.compile(r"\blocalhost\b|\b127\.|::1\b|\bport\b|\('[^']*', [0-9]+", re.IGNORECASE)
 #: Of connect(2); of getaddrinfo(3), by Python and by C programs; of curl.
 _NO_WAY_OUT = (
     calls.strerror(errno.ENETUNREACH),
@@ -54,7 +58,22 @@ _NAMED = (
     "The host's name is {inside} in the sandbox and {outside} outside, where modules are imported that ask for it. "
     '"isolate_hostname = {outside}" in the ini file makes the two equal.'
 )
+_NUMBERED = (
+    "{outside} is the number of pytest's own process, outside of the sandbox: what a module or a higher-scoped fixture "
+    "has kept by os.getpid(). Ask for the number in the test."
+)
+_ENDED = (
+    "Such an end is os._exit, or exit in C, in the test itself or in a hook or fixture that runs round it. A guard in "
+    "conftest.py that ends each process but the one that imported it ends every isolated test."
+)
+_COPIED_SOCKET = (
+    "The file of a Unix socket of the host is only copied into the sandbox, where nobody listens on it. With "
+    "--isolate-session tests reach those that fixtures have bound; all others by writable=[FOLDER], the folder that "
+    "the file is in."
+)
 _NAMED_THREADS = 5
+_FEW = 999
+_WITHOUT_RESULT = (" without a result",)
 #: What ends a wait for a thread: the sandbox's time-out, the test's own, that of a queue.
 _WAITED_IN_VAIN = ("exceeded timeout=", "made no progress for ", "TimeoutError", "queue.Empty")
 
@@ -81,10 +100,7 @@ def hints(
     if _names(_INVALID, text) and _OWNERS.search(text):
         found.append(_UNNAMED)
     if _names(_REFUSED, text) and _UNIX_SOCKET.search(text):
-        found.append(
-            "The file of a host's Unix socket is only copied into the sandbox, where nobody listens on it; the server "
-            "is reached by writable=[FOLDER], the folder that the file is in."
-        )
+        found.append(_COPIED_SOCKET)
     if spec.network != "host":
         found += _of_network(spec.network, text)
     if not found and _ASSERTION.search(text):
@@ -92,15 +108,30 @@ def hints(
         shared = {fixture for fixture in running if fixture is not None and fixture in fixtures}
         found = [_SHARED.format(name=name) for name in sorted(shared)]
         found += _of_host_name(spec.hostname, text)
+        found += _of_number(text)
+    if not found and _names(_WITHOUT_RESULT, text):
+        found = [_ENDED]
     return found
 
 
 def _of_host_name(inside: str, text: str) -> list[str]:
     outside = calls.gethostname()
-    told = " ".join(line for line in text.splitlines() if line.startswith("E "))
-    if inside == outside or not all(re.search(rf"\b{re.escape(name)}\b", told) for name in (inside, outside)):
+    if inside == outside or not all(_is_told(name, text) for name in (inside, outside)):
         return []
     return [_NAMED.format(inside=inside, outside=outside)]
+
+
+def _of_number(text: str) -> list[str]:
+    """A small number, as of pytest in a container, is likely to be something else."""
+    outside = calls.getpid()
+    about_processes = outside > _FEW and "pid" in text.lower()
+    return [_NUMBERED.format(outside=outside)] if about_processes and _is_told(str(outside), text) else []
+
+
+def _is_told(word: str, text: str) -> bool:
+    """Whether it is in what the failure itself says, not in the code round it."""
+    told = " ".join(line for line in text.splitlines() if line.startswith("E "))
+    return re.search(rf"\b{re.escape(word)}\b", told) is not None
 
 
 def _of_network(network: str, text: str) -> list[str]:
@@ -111,7 +142,7 @@ def _of_network(network: str, text: str) -> list[str]:
         found.append(f'network="{network}" has no way to the outside; {ways}.')
     if _names(_NO_MULTICASTS, text) and _MULTICAST.search(text) and network != "nat":
         found.append(f'network="{network}" has no route for multicasts; {ways}.')
-    if _names(_REFUSED, text):
+    if _names(_REFUSED, text) and (_IP_ADDRESS.search(text) or not _UNIX_SOCKET.search(text)):
         found.append(
             "127.0.0.1 and ::1 are the sandbox's own; a server on the host's loopback that no fixture has started "
             "is reached by host_ports=[PORT], or by the fixture isolate_open_port if the port is not known before."

@@ -99,6 +99,8 @@ class BridgeLinks:
                 if error.code not in _NO_IPV6:
                     raise
                 six = False
+            # Nor can anybody else have the link-local address that the kernel adds: else it is of no use for a second.
+            _set("ipv6/conf/eth0/accept_dad", 0)
             netlink.link("set", index=end, state="up")
             if six:
                 _wait_for_route(netlink, address["ip6"])
@@ -110,11 +112,10 @@ class BridgeLinks:
         A connection whose process has died keeps its network namespace, with our cable, until the other end has
         answered or tcp_orphan_retries are over (ip-sysctl.rst): minutes, if the other end has ended as well.
         """
-        with suppress(OSError):  # it has ended already, or has no such setting
+        with suppress(OSError):  # it has ended already
             native.setns(pidfd, Clone.NEWNET)
             try:
-                with open("/proc/sys/net/ipv4/tcp_orphan_retries", "w", encoding="ascii") as file:
-                    file.write("1")
+                _set("ipv4/tcp_orphan_retries", 1)
             finally:
                 native.setns(self._home, Clone.NEWNET)
         return {}
@@ -224,6 +225,12 @@ class BridgeLinks:
                 yield netlink
         finally:
             native.setns(self._home, Clone.NEWNET)
+
+
+def _set(name: str, value: int) -> None:
+    """A setting of the network namespace that this process is in, if it has that (ip-sysctl.rst)."""
+    with suppress(OSError), open(f"/proc/sys/net/{name}", "w", encoding="ascii") as file:
+        file.write(str(value))
 
 
 def _wait_for_route(netlink: Any, address: str) -> None:

@@ -54,6 +54,17 @@ def test_a_bridged_sandbox_has_an_interface_with_two_addresses_and_its_own_name(
     assert local == ["127.0.0.1", "::1"]
 
 
+def test_its_link_local_address_can_be_used_at_once(keeper: Keeper) -> None:
+    def payload() -> object:
+        with open("/proc/net/if_inet6", encoding="ascii") as table:
+            address, number = next(line.split()[:2] for line in table if line.startswith("fe80"))
+        with socket.socket(socket.AF_INET6) as server:
+            server.bind((":".join(address[at : at + 4] for at in range(0, 32, 4)), 0, 0, int(number, 16)))
+            return socket.if_indextoname(int(number, 16))
+
+    assert value(keeper, BRIDGED, payload) == "eth0"
+
+
 def test_nothing_of_the_host_is_reached_from_a_bridge(keeper: Keeper) -> None:
     def refusals() -> object:
         found = []

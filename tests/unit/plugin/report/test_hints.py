@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from socket import gethostname
+from types import SimpleNamespace
 
 import pytest
 
+from pytest_isolate.plugin.report import hints as report_hints
 from pytest_isolate.plugin.report.hints import hints
 from pytest_isolate.spec.spec import Spec
 
@@ -98,12 +100,41 @@ def test_a_refused_connection_names_host_ports() -> None:
         'connection to server on socket "/run/postgresql/.s.PGSQL.5432" failed: Connection refused',
         "s.connect('/run/app/app.sock')\nE   ConnectionRefusedError: [Errno 111] Connection refused",
         "dial unix /var/run/docker.sock: connect: connection refused\nConnection refused",
+        "with socket.socket(socket.AF_UNIX) as client:\nE   ConnectionRefusedError: [Errno 111] Connection refused",
+        "await asyncio.open_unix_connection('agent')\nE   ConnectionRefusedError: [Errno 111] Connection refused",
     ],
 )
-def test_a_unix_socket_that_refuses_names_writable(text: str) -> None:
-    assert any("writable=[FOLDER]" in hint for hint in hints(Spec(), text))
+def test_a_unix_socket_that_refuses_names_the_session_sandbox_and_writable_alone(text: str) -> None:
+    (hint,) = hints(Spec(), text)
+
+    assert "--isolate-session" in hint
+    assert "writable=[FOLDER]" in hint
     assert any("writable=[FOLDER]" in hint for hint in hints(Spec.of(network="host"), text))
     assert not any("writable" in hint for hint in hints(Spec(), "connecting to 127.0.0.1:80: Connection refused"))
+
+
+def test_a_refused_address_of_ip_beside_a_unix_socket_names_both_ways() -> None:
+    text = "socket /run/a.sock: Connection refused\nOSError: Multiple exceptions: Connect call failed ('127.0.0.1', 80)"
+
+    assert len(hints(Spec(), text)) == 2
+
+
+def test_the_number_of_pytests_process_is_named_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_hints, "calls", SimpleNamespace(getpid=lambda: 12345, gethostname=gethostname))
+
+    (hint,) = hints(Spec(), "E       assert '2' == '12345'\n>   assert pid.read_text() == str(PID)")
+
+    assert hint.startswith("12345 is the number of pytest's own process")
+    assert hints(Spec(), "E       assert '2' == '123456'\n>   assert pid.read_text() == str(PID)") == []
+    assert hints(Spec(), "E       assert '2' == '12345'\n>   assert read_text() == '12345'") == []
+    monkeypatch.setattr(report_hints, "calls", SimpleNamespace(getpid=lambda: 7, gethostname=gethostname))
+    assert hints(Spec(), "E       assert 2 == 7\n>   assert pid == PID") == []
+
+
+def test_an_end_without_a_result_names_what_ends_a_process_so() -> None:
+    (hint,) = hints(Spec(), "exited with status 70 without a result (in set-up)")
+
+    assert hint.startswith("Such an end is os._exit")
 
 
 def test_other_failures_name_nothing() -> None:

@@ -101,3 +101,42 @@ def test_a_faulthandler_timeout_is_set_anew_inside_without_a_warning(project: Pr
         """
     )
     project.run().assert_outcomes(passed=1)
+
+
+def test_the_watchdog_of_a_conftest_file_is_cancelled_with_a_word(project: Project) -> None:
+    project.write(
+        conftest="""
+        import faulthandler
+        def pytest_configure(config): faulthandler.dump_traceback_later(1800, exit=True)
+        """,
+        test_it="""
+        import faulthandler
+        def test_fails(): assert "one" == "other"
+        def test_cancels(): faulthandler.cancel_dump_traceback_later()
+        def test_starts_one():
+            faulthandler.dump_traceback_later(1800)
+            faulthandler.cancel_dump_traceback_later()
+        """,
+    )
+
+    result = project.isolated("--isolate-stall-timeout=5")
+
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["isolate: faulthandler.dump_traceback_later() is cancelled, *", "E *'one' == 'other'"])
+    result.stdout.no_fnmatch_line("*native thread*")
+
+
+def test_a_run_without_a_watchdog_says_nothing_of_one(project: Project) -> None:
+    project.write(
+        conftest="""
+        import ctypes
+        ctypes.CDLL(None).pthread_create(ctypes.byref(ctypes.c_ulong()), None, ctypes.CDLL(None).pause, None)
+        """,
+        test_it="def test_it(): pass",
+    )
+
+    result = project.isolated()
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["isolate: 1 native thread *"])
+    result.stdout.no_fnmatch_line("*dump_traceback_later*")

@@ -89,7 +89,7 @@ def hints(
     """
     found = []
     if threads and _names(_WAITED_IN_VAIN, text):
-        found.append(_no_threads(threads))
+        found.append(_no_threads(threads, fixtures))
     if _names(_FULL, text):
         cap = size_text(spec.limits.disk)
         found.append(f'disk="{cap}" is all that the test may write; if that was full, a larger disk=... helps.')
@@ -104,7 +104,7 @@ def hints(
     if spec.network != "host":
         found += _of_network(spec.network, text)
     if not found and _ASSERTION.search(text):
-        running = {fixture for name, fixture in (threads or {}).items() if not name.endswith("(native)")}
+        running = {fixture for name, fixture in (threads or {}).items() if "(native)" not in name}
         shared = {fixture for fixture in running if fixture is not None and fixture in fixtures}
         found = [_SHARED.format(name=name) for name in sorted(shared)]
         found += _of_host_name(spec.hostname, text)
@@ -150,10 +150,12 @@ def _of_network(network: str, text: str) -> list[str]:
     return found
 
 
-def _no_threads(threads: Mapping[str, str | None]) -> str:
+def _no_threads(threads: Mapping[str, str | None], own: Collection[str]) -> str:
+    """:param own: names of the test's fixtures: those of them that have threads are the ones to name."""
     more = len(threads) - _NAMED_THREADS
     named = ", ".join([*threads][:_NAMED_THREADS]) + (f" and {more} more" if more > 0 else "")
     fixtures = sorted({fixture for fixture in threads.values() if fixture is not None})
+    fixtures = [fixture for fixture in fixtures if fixture in own] or fixtures
     way = "start it in a function-scoped fixture"
     if fixtures:
         way = f'"isolate_fixtures_inside = {" ".join(fixtures)}" in the ini file sets its fixture up in each sandbox'

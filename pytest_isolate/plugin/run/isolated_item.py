@@ -28,7 +28,7 @@ from pytest_isolate.plugin.config import item_specs
 from pytest_isolate.plugin.integrations import subtests, xdist
 from pytest_isolate.plugin.integrations.rerunfailures import Attempts
 from pytest_isolate.plugin.report import conclusion, received, reports
-from pytest_isolate.plugin.run import child_protocol, kept_folders
+from pytest_isolate.plugin.run import child_protocol, kept_folders, watchdog
 from pytest_isolate.plugin.run.thread_logs import ThreadLogs
 from pytest_isolate.session.interrupted import Interrupted
 from pytest_isolate.spec.errors import IsolateError, SetupError, UnsupportedError
@@ -248,11 +248,7 @@ class IsolatedItem:
         """Stop what would go off in our waiting: the sandbox's own time-out stands for pytest-timeout's alarm."""
         if (cancel := getattr(self._item, "cancel_timeout", None)) is not None:
             cancel()
-        config = self._item.config
-        if config.pluginmanager.hasplugin("faulthandler") and config.getini("faulthandler_timeout"):
-            import faulthandler  # noqa: PLC0415 - pytest loads it late as well
-
-            faulthandler.cancel_dump_traceback_later()  # would show this process waiting; the child starts it anew
+        watchdog.cancel()
 
     def _listen_to_threads(self) -> AbstractContextManager[ThreadLogs | None]:
         """Listens to this process's threads, if there are any: of a server in a higher-scoped fixture, for one."""

@@ -13,6 +13,7 @@ from pytest_isolate.plugin import fixtures, higher_scoped_fixtures, hook_callers
 from pytest_isolate.plugin.config import item_specs, options
 from pytest_isolate.plugin.integrations import xdist
 from pytest_isolate.plugin.integrations.registry import Integrations
+from pytest_isolate.plugin.run import watchdog
 from pytest_isolate.plugin.run.fixture_placement import Placement
 from pytest_isolate.plugin.run.isolated_item import IsolatedItem
 from pytest_isolate.plugin.run.report_sender import Messenger
@@ -108,7 +109,11 @@ class Isolation:
             keys = {key: None for spec in specs for key, _ in keeper.degraded(spec)}
             if keys:
                 yield f"isolate: NOT in force (--isolate-unsupported=degrade): {', '.join(keys)}"
-        if native := self.threads.native():
+        native = self.threads.native()
+        if native and watchdog.end():
+            yield watchdog.NOTE
+            native = self.threads.native()
+        if native:
             kinds = ", ".join(sorted({name.partition(" (")[0] for name in native}))
             threads = "1 native thread" if len(native) == 1 else f"{len(native)} native threads"
             verb = "is" if len(native) == 1 else "are"

@@ -48,7 +48,10 @@ class SessionThreads:
         return not self._before.issuperset(calls.frames())
 
     def missing(self) -> dict[str, str | None]:
-        """Names of all threads that a sandbox lacks, each with the fixture that started it, if one did."""
+        """Names of all threads that a sandbox lacks, each with the fixture that started it, if one did.
+
+        Where two fixtures have started threads of one name, that of the second is followed by the name of the fixture.
+        """
         names = {thread.ident: thread.name for thread in calls.threads()}
         found = [
             (names.get(ident) or f"{_function(frame)} (_thread)", self._owners.get(ident))
@@ -57,7 +60,9 @@ class SessionThreads:
         ]
         missing: dict[str, str | None] = {}
         for name, fixture in [*found, *((name, self._owners.get(task)) for task, name in self._find_native())]:
-            missing[name] = missing.get(name) or fixture
+            other = missing.get(name)
+            key = f"{name} of {fixture}" if fixture and other not in (None, fixture) else name
+            missing[key] = missing.get(key) or fixture
         return missing
 
     def native(self) -> list[str]:

@@ -157,6 +157,13 @@ def test_the_fixture_that_started_such_a_thread_is_named_with_the_value_that_set
     assert '"isolate_fixtures_inside = queue" in the ini file sets its fixture up in each sandbox' in hint
 
 
+def test_of_several_fixtures_with_threads_those_of_the_test_are_named() -> None:
+    threads = {"reader": "one", "reader of other": "other"}
+
+    assert '"isolate_fixtures_inside = other" in' in hints(Spec(), "TimeoutError", threads, ["other"])[0]
+    assert '"isolate_fixtures_inside = one other" in' in hints(Spec(), "TimeoutError", threads, ["tmp_path"])[0]
+
+
 def test_an_assertion_that_fails_beside_a_thread_of_a_fixture_names_that_fixture_if_nothing_else_is_named() -> None:
     threads = {"server": "smtp", "other": "queue", "unknown": None}
     text = "E       assert []"

@@ -55,6 +55,17 @@ def test_a_thread_is_named_with_the_fixture_that_started_it(
     assert threads.may_log()
 
 
+def test_threads_of_one_name_are_told_by_their_fixtures(threads: SessionThreads, start: Callable[[str], None]) -> None:
+    for fixture in ("one", "other", "other"):
+        with threads.started_by(fixture):
+            start("threading")
+
+    found = threads.missing()
+
+    assert sorted(found.values(), key=str) == ["one", "other"]
+    assert {name.replace(str(owner), "ITS") for name, owner in found.items()} == {"named", "named of ITS"}
+
+
 def test_a_thread_of_nobodys_has_no_fixture_and_none_counts_as_native(
     threads: SessionThreads, start: Callable[[str], None]
 ) -> None:

@@ -142,7 +142,8 @@ static void dispatch(struct builder *builder) {
     uint32_t there = count(builder, READY, builder->ahead) + count(builder, BUILDING, builder->ahead);
     if (there < builder->depth && build(builder, builder->ahead, &failure) < 0) builder->depth = 0;
   }
-  if (count(builder, READY, 0) > READY_AT_MOST) sandbox_destroy(oldest(builder, READY, 0));
+  uint32_t ready = count(builder, READY, 0); /* fewer than are made ahead would be made and evicted for ever */
+  if (ready > READY_AT_MOST && ready > builder->depth) sandbox_destroy(oldest(builder, READY, 0));
 }
 
 /* ---- requests of the keeper ------------------------------------------------------------------------------------ */

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -35,8 +36,8 @@ class Executors(Integration):
 
 def _executors(threads: list[threading.Thread]) -> Iterator[Any]:
     for thread in threads:
-        arguments = getattr(thread, "_args", None)  # none, if it has just ended
-        executor = arguments[0]() if arguments and callable(arguments[0]) else None
+        first, *_ = getattr(thread, "_args", None) or [None]  # none, if it has just ended
+        executor = first() if isinstance(first, weakref.ref) else None
         if hasattr(executor, "_threads") and hasattr(executor, "_idle_semaphore"):
             yield executor
 

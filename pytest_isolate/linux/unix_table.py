@@ -10,7 +10,7 @@ from pytest_isolate.linux import files
 from pytest_isolate.linux.procfs import PROC
 
 #: Number, references, protocol, *flags*, *type*, state, *inode*, *path*.
-_LINE = re.compile(r"[0-9a-f]+: [0-9A-F]+ [0-9A-F]+ ([0-9A-F]+) ([0-9A-F]+) [0-9A-F]+ +([0-9]+) (/.*)", re.DOTALL)
+_LINE = re.compile(r"[0-9a-f]+: [0-9A-F]+ [0-9A-F]+ ([0-9A-F]+) ([0-9A-F]+) [0-9A-F]+ +([0-9]+) ([^@].*)", re.DOTALL)
 _LISTENING = 0x10000  # __SO_ACCEPTCON of include/uapi/linux/net.h
 _DATAGRAM = 2  # SOCK_DGRAM: takes what is sent to its path, and does not listen
 
@@ -18,7 +18,8 @@ _DATAGRAM = 2  # SOCK_DGRAM: takes what is sent to its path, and does not listen
 def bound(proc: Path = PROC) -> Iterator[tuple[str, int]]:
     """Path and inode of each socket that can be reached by a path; nothing where the kernel does not tell.
 
-    The path is what was bound, and may have gone. A socket that was accepted has that of its listener, and is left out.
+    The path is what was bound, and may have gone; a relative one counts from the folder where its process was. Names
+    that begin with ``@`` are of no file. A socket that was accepted has that of its listener, and is left out.
     """
     try:
         lines = files.read_text(proc / "self/net/unix").split("\n")[1:]

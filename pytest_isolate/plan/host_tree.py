@@ -154,7 +154,12 @@ def _sockets(layers: Mapping[str, str], through: Sequence[str]) -> frozenset[tup
         return frozenset()
     if not calls.access(OWN_NETWORK, os.F_OK):
         through = ()
-    return frozenset((path, inode) for path, inode in unix_table.bound() if _is_made_inside(path, layers, through))
+    # Nobody tells where the process was that bound a relative path: it is looked for here.
+    here = "/"
+    with suppress(OSError):  # it was removed
+        here = calls.getcwd()
+    bound = ((os.path.normpath(os.path.join(here, path)), inode) for path, inode in unix_table.bound())
+    return frozenset((path, inode) for path, inode in bound if _is_made_inside(path, layers, through))
 
 
 def _is_made_inside(path: str, layers: Mapping[str, str], through: Sequence[str]) -> bool:

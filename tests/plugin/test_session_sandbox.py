@@ -33,6 +33,7 @@ SUITE = f"""
     if os.access("/etc", os.W_OK):
         PLACES.append("/etc/{MARKED}")
     SOCKETS = [f"{{folder}}/{MARKED}.sock" for folder in ("/tmp", "/run", "/dev/shm") if os.access(folder, os.W_OK)]
+    SOCKETS += ["{MARKED}.sock", "./{MARKED}-2.sock"]  # relative ones, as of `ssh-agent -a agent`
 
     def serve_at(path):
         server = socket.socket(socket.AF_UNIX)

@@ -21,7 +21,7 @@ def test_servers_are_told_by_path_and_what_was_accepted_is_not(tmp_path: Path) -
     (tmp_path / "self/net").mkdir(parents=True)
     (tmp_path / "self/net/unix").write_text(TABLE)
 
-    assert list(unix_table.bound(tmp_path)) == [("/run/a server", 11), ("/run/datagrams", 13)]
+    assert list(unix_table.bound(tmp_path)) == [("/run/a server", 11), ("/run/datagrams", 13), ("relative", 15)]
 
 
 def test_a_path_may_have_any_character(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_a_path_may_have_any_character(tmp_path: Path) -> None:
     text = f"{TABLE}{fields} 17 /run/a\rb\x85c\n{fields} 18 /run/d\ne f g h i j k /x\n{fields} 19 /run/l  \n"
     (tmp_path / "self/net/unix").write_bytes(text.encode("utf-8"))
 
-    assert list(unix_table.bound(tmp_path))[2:] == [("/run/a\rb\x85c", 17), ("/run/d", 18), ("/run/l  ", 19)]
+    assert list(unix_table.bound(tmp_path))[3:] == [("/run/a\rb\x85c", 17), ("/run/d", 18), ("/run/l  ", 19)]
 
 
 def test_a_kernel_that_does_not_tell_has_none(tmp_path: Path) -> None:

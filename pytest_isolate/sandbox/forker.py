@@ -149,6 +149,7 @@ class Forker:
                 calls.pidfd_send_signal(pidfd, signal.SIGKILL)
                 waiting.readable(pidfd, seconds=_KILLED_SECONDS)
                 calls.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+        lib.isolate_release_child()
         calls.close(pidfd)
 
     def trouble(self) -> SetupError | None:

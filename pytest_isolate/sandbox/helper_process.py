@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from fcntl import F_DUPFD_CLOEXEC
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGCHLD, SIGKILL
 
 from pytest_isolate.linux import native, waiting
 from pytest_isolate.linux.calls import calls
@@ -185,7 +185,8 @@ def _spawn(words: list[str], environment: Mapping[str, str], given: Mapping[int,
             passed.callback(calls.close, apart)
             actions.append((os.POSIX_SPAWN_DUP2, apart, number))
         actions += [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(_CONTROL)]
-        return calls.posix_spawn(str(native.STARTER), words, environment, file_actions=actions)
+        # What waits for children of its own, as the builder does, must not inherit that SIGCHLD is ignored.
+        return calls.posix_spawn(str(native.STARTER), words, environment, file_actions=actions, setsigdef=[SIGCHLD])
 
 
 def _read_reports(name: str, program: str, starter: int, told: Control) -> tuple[int, Fd]:

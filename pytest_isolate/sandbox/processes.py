@@ -20,6 +20,10 @@ from pytest_isolate.spec.errors import SetupError
 
 _STACKS_SECONDS = 1.0  # patience for faulthandler's dump; it takes milliseconds
 _KILLED_SECONDS = 60.0  # for a killed process to go, whose memory may take the kernel seconds
+_TAKEN = (
+    "A thread of pytest's process has waited for it, as one does that waits for any child: have it wait for its own "
+    "children, each by its pid."
+)
 _LOOK_SECONDS = 0.1  # between looks whether a tracer has let go of it
 
 
@@ -103,13 +107,19 @@ class Processes:
         self.begin_to_kill()
         # Reaped already if an interrupt came between the wait and the note of its result.
         with contextlib.suppress(ChildProcessError):
-            self.reap()
+            self._wait()
 
     def reap(self) -> tuple[int, resource.struct_rusage]:
         """Wait for the child, which ends now: its status, as waitpid gives it, and what it used.
 
-        :raises SetupError: it has not gone, long after it was killed.
+        :raises SetupError: it has not gone, long after it was killed; or somebody else has waited for it.
         """
+        try:
+            return self._wait()
+        except ChildProcessError as error:
+            raise SetupError(f"wait for the test's process {self.pid}", "", error.errno or 0, _TAKEN) from error
+
+    def _wait(self) -> tuple[int, resource.struct_rusage]:
         if not self.contained:
             # Nobody else ends what it left running. Before it is reaped, as its number, also of its group, is its own.
             waiting.readable(self.pidfd, seconds=_KILLED_SECONDS)

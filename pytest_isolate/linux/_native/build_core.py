@@ -11,6 +11,7 @@ SOURCES = (
     "birth.c",
     "calls.c",
     "changed_files.c",
+    "child_signal.c",
     "dump_signal.c",
     "enter.c",
     "fork.c",

@@ -65,6 +65,9 @@ void isolate_restore_signals(const char *mask);
 int isolate_mask_size(void);
 struct isolate_trouble *isolate_shared_trouble(void);
 
+/* child_signal.c */
+void isolate_release_child(void);
+
 /* dump_signal.c */
 int isolate_dump_signal(int pid, int signal);
 

@@ -24,6 +24,7 @@
 
 #include "atfork.h"
 #include "birth.h"
+#include "child_signal.h"
 #include "enter.h"
 #include "stuck_fork.h"
 #include "syscalls.h"
@@ -96,7 +97,7 @@ static int open_signals(const char *mask) {
     if (!sigismember((const sigset_t *)mask, signal)) sigaddset(&heard, signal);
   for (size_t i = 0; i < sizeof ignored_by_default / sizeof(int); i++)
     if (sigaction(ignored_by_default[i], NULL, &action) == 0 && action.sa_handler == SIG_DFL)
-      sigdelset(&heard, ignored_by_default[i]); /* SIGCHLD is there by now: the helper has ended */
+      sigdelset(&heard, ignored_by_default[i]); /* SIGCHLD always, and it is there by now: the helper has ended */
   return signalfd(-1, &heard, SFD_CLOEXEC);
 }
 
@@ -213,6 +214,7 @@ static int join_sandbox(void *data) {
 static void enter_sandbox(void *data) {
   const struct journey *journey = data;
   stuck_fork_forget();
+  child_signal_forget();
   /* A thread that runs already would be left out of what only the calling thread enters and gives up. */
   int step = is_only_thread() ? 0 : ENTER_ALONE;
   /* Joining a user namespace clears it, and with it access to /proc/self. */
@@ -268,11 +270,13 @@ static int fork_next(struct row *row) {
   struct forked *forked = row->forked + row->next++;
   struct journey journey = {run->entry, run->trouble, row->dumpable};
   forked->started = now();
+  child_signal_hold();
   forked->pid = fork_test(&journey, (isolate_fork_by_helper *)row->watch->fork_by_helper);
   if (forked->pid == 0) return 1;
   row->forking += now() - forked->started;
   forked->pidfd = open_child(forked->pid, run->trouble);
   row->going += forked->pidfd >= 0;
+  if (forked->pidfd < 0) isolate_release_child();
   return 0;
 }
 

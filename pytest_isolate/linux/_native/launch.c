@@ -133,8 +133,10 @@ _Noreturn void launch_main(int argc, char **argv) {
   sigfillset(&all);
   if (sigprocmask(SIG_BLOCK, &all, &before) < 0) give_up(status, ENTER_SIGNALS);
   if (setns(entry.init_pidfd, (int)entry.join) < 0) give_up(status, ENTER_SETNS);
+  sighandler_t of_children = signal(SIGCHLD, SIG_DFL); /* ignored, it would lose us how the program ends */
   pid_t child = fork();
   if (child < 0) give_up(status, ENTER_FORK);
+  if (child == 0) signal(SIGCHLD, of_children);
   if (child == 0) become(&entry, terminal, argv + at + 1, &before, status);
   close_between(0, ~0U); /* a pipe ends when all of its writers have, and this is none */
   stand_for(child, group ? -child : child, &all);

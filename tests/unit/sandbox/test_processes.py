@@ -10,6 +10,7 @@ import pytest
 from pytest_isolate.linux.native import Fd
 from pytest_isolate.sandbox import processes
 from pytest_isolate.sandbox.processes import Processes
+from pytest_isolate.spec.errors import SetupError
 
 
 class NoGroups:
@@ -50,3 +51,13 @@ def test_a_killed_process_is_reaped_as_soon_as_it_has_ended(monkeypatch: pytest.
             status, _ = killed.reap()
         assert os.WTERMSIG(status) == signal.SIGKILL
         assert not killed.init_died
+
+
+def test_nobody_knows_how_a_process_ended_that_somebody_else_has_waited_for() -> None:
+    with sleeper() as killed:
+        killed.begin_to_kill()
+        os.waitpid(killed.pid, 0)
+
+        with pytest.raises(SetupError, match=r"cannot wait for the test.* ECHILD .* have it wait for its own children"):
+            killed.reap()
+        killed.kill()

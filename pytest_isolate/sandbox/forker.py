@@ -43,7 +43,7 @@ _STEPS = (
     _ALONE,
     "make standard input its controlling terminal (TIOCSCTTY)",
 )
-#: Where a sandbox can be built, nothing but a filter keeps one from entering it.
+#: Where a sandbox can be built, and the user is the same, nothing but a filter keeps one from entering it.
 _FILTERED = (
     "A filter of system calls refuses setns(2) or unshare(2). In Docker or Podman start the container with "
     "--security-opt seccomp=unconfined; see `python -m pytest_isolate docs hosts`."
@@ -260,5 +260,15 @@ def _failed(step: int, error: int) -> SetupError:
     words = _STEPS[step]
     if words == _ALONE and error != errno.EINVAL:
         words = "enter it (unshare)"  # by which is found out whether there are threads
-    filtered = error in (errno.EPERM, errno.ENOSYS) and words.endswith(("(setns)", "(unshare)"))
-    return SetupError(words, "", error, _FILTERED if filtered else "")
+    refused = error in (errno.EPERM, errno.ENOSYS) and words.endswith(("(setns)", "(unshare)"))
+    return SetupError(words, "", error, _why_refused() if refused else "")
+
+
+def _why_refused() -> str:
+    """Where a sandbox could be built: the builder keeps the rights that this process had when it was started."""
+    if (now := calls.geteuid()) != calls.getuid():
+        return (
+            f"The effective user of pytest's process is {now}, its real one {calls.getuid()}: a fixture, a module or a "
+            f"plugin has given up its rights (os.seteuid). Have the tests do that, each for itself."
+        )
+    return _FILTERED

@@ -73,3 +73,24 @@ def test_what_a_plain_run_has_is_what_the_sandbox_takes_away(project: Project) -
     project.write(test_it=TESTS)
 
     assert project.run().parseoutcomes()["failed"] >= 2
+
+
+@pytest.mark.needs("real_root")
+def test_pytest_that_has_given_up_its_rights_is_told_as_the_reason(project: Project) -> None:
+    project.write(
+        test_it="""
+        import os
+        import pytest
+        @pytest.fixture(scope="module")
+        def nobody():
+            os.seteuid(65534)
+            yield
+            os.seteuid(0)
+        def test_it(nobody): pass
+        """
+    )
+
+    result = project.isolated()
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["sandbox: cannot join *EPERM*effective user of * is 65534, its real one 0*"])

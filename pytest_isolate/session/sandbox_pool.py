@@ -21,7 +21,8 @@ from pytest_isolate.plan.degraded import Degraded, degraded
 from pytest_isolate.plan.plan import Plan
 from pytest_isolate.sandbox import scratch_dir
 from pytest_isolate.sandbox.builder import Builder, Sandbox
-from pytest_isolate.sandbox.probe.probe import probe, renewed, without_removed
+from pytest_isolate.sandbox.probe.probe import probe, renewed
+from pytest_isolate.sandbox.probe.trees import without_removed
 from pytest_isolate.session.builders import Builders
 from pytest_isolate.session.held import Held
 from pytest_isolate.session.image_roots import ImageRoots

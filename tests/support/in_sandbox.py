@@ -24,7 +24,8 @@ from pytest_isolate.plan.planner import plan_for
 from pytest_isolate.sandbox import changed_files
 from pytest_isolate.sandbox.builder import Builder, Sandbox
 from pytest_isolate.sandbox.forker import Entry, Forker
-from pytest_isolate.sandbox.probe.probe import Attempt, probe, without_removed
+from pytest_isolate.sandbox.probe.probe import probe
+from pytest_isolate.sandbox.probe.trees import Attempt, without_removed
 from pytest_isolate.spec.errors import SetupError
 from pytest_isolate.spec.spec import Spec
 

@@ -10,35 +10,28 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from socket import AF_INET, AF_INET6, AI_ADDRCONFIG, AI_NUMERICHOST, SOCK_STREAM, AddressFamily
 
 from pytest_isolate.cgroups.session_names import session_name
 from pytest_isolate.linux import files, overlayfs
 from pytest_isolate.linux.calls import calls
 from pytest_isolate.linux.flags import Clone, MountFlag
-from pytest_isolate.linux.mountinfo import below
 from pytest_isolate.plan import host_tree, own_name
 from pytest_isolate.plan import operations as do
 from pytest_isolate.plan.host import ESSENTIAL, NAMES, OPTIONAL, USUAL, Feature, Host, Lack
-from pytest_isolate.plan.host_tree import HostTree
 from pytest_isolate.plan.operations import Op
 from pytest_isolate.plan.plan import Plan
 from pytest_isolate.plan.planner import plan_for
 from pytest_isolate.plan.rootfs import NEW, SCRATCH
 from pytest_isolate.plan.session_layers import DISK
 from pytest_isolate.sandbox import scratch_dir
-from pytest_isolate.sandbox.probe.remedies import remedy
+from pytest_isolate.sandbox.probe.remedies import lack
+from pytest_isolate.sandbox.probe.trees import Attempt, try_trees, without_removed
 from pytest_isolate.spec.errors import SetupError
 from pytest_isolate.spec.spec import Spec
 
-#: Builds a Plan and takes it down again; the error if it could not be built.
-Attempt = Callable[[Plan], SetupError | None]
 _STAGE = do.stage("1m")
-#: Trees in which an overlay may be refused before the host counts as one without overlays.
-_PATIENCE = 64
-#: The same for overlays that take no further one: where one on the host's is too many, it is too many everywhere.
-_STACKED = 8
 #: Looks at the tree before a directory that is not there counts as a lack.
 _LOOKS = 5
 #: An address of each family that every host has.
@@ -67,7 +60,7 @@ class _Probe:
         """Try ``plan``; write down what is lacking if it fails."""
         error = self.attempt(plan)
         if error:
-            self.lacks.append(_make_lack(what, error))
+            self.lacks.append(lack(what, error))
         return error is None
 
     def plan(self, *ops: Op, namespaces: Clone = ESSENTIAL, scratch: str = "") -> Plan:
@@ -138,17 +131,6 @@ def renewed(host: Host, *, important: Iterable[str] = ()) -> Host | None:
     return host._replace(hosts=hosts, tree=tree)
 
 
-def without_removed(host: Host, error: SetupError) -> Host | None:
-    """``host`` without the directory that ``error`` names, if somebody has removed it since the look; else None.
-
-    Who removes one may remove the next: in /tmp of a busy machine a look would be outdated each time.
-    """
-    path, tree = error.target.removeprefix(NEW), host.tree
-    if error.errno != errno.ENOENT or path in tree.left_out or not tree.shows(path) or files.exists(path):
-        return None
-    return host._replace(tree=tree._replace(left_out={**tree.left_out, path: error.errno}))
-
-
 def _look_and_try(
     attempt: Attempt, important: Iterable[str], *, real_root: bool, looks: int = _LOOKS
 ) -> tuple[Host, SetupError | None]:
@@ -215,9 +197,9 @@ def _try_step_by_step(attempt: Attempt, hoped: Host, scratch: list[str]) -> Host
         fresh_proc=probe.works("fresh_proc", probe.plan(_STAGE, proc)),
         fresh_sys=attempt(probe.plan(_STAGE, sys, namespaces=ESSENTIAL | (namespaces & Clone.NEWNET))) is None,
     )
-    host, error = _try_trees(attempt, host)
+    host, error = try_trees(attempt, host)
     if error:
-        probe.lacks.append(_make_lack("overlay", error))
+        probe.lacks.append(lack("overlay", error))
         host = host._replace(overlay=False)
     return host._replace(lacks=(*probe.lacks, *host.lacks))
 
@@ -260,44 +242,5 @@ def _find_scratch(probe: _Probe, scratch: list[str]) -> str | None:
     for directory in scratch:
         if probe.attempt(probe.plan(*ops, scratch=directory)) is None:
             return directory
-    probe.lacks.append(_make_lack("overlay", first))
+    probe.lacks.append(lack("overlay", first))
     return None
-
-
-def _try_trees(attempt: Attempt, host: Host) -> tuple[Host, SetupError | None]:
-    """Learn which trees refuse an overlay; they will be shown read-only, or left out if even that is refused."""
-    error: SetupError | None = None
-    stacked = 0
-    for _ in range(_PATIENCE):
-        plan = plan_for(Spec(), host)
-        error = attempt(plan)
-        if error is None:
-            return host, None
-        if (smaller := without_removed(host, error)) is not None:
-            host = smaller
-            continue
-        path = error.target.removeprefix(NEW)
-        facts = host.tree
-        if not facts.session_layers:  # of a session sandbox all can be covered but what is shown piece by piece
-            stacked += error.errno == errno.EINVAL and _is_on_an_overlay(path, facts)
-        if stacked == _STACKED:
-            return host, error
-        shown = {layer.seen for layer in plan.layers} - {"/"}
-        if path in shown and error.errno not in (errno.ENOMEM, errno.ENOSPC):
-            facts = facts._replace(refused={**facts.refused, path: error.errno})
-        elif path in facts.refused or any(mount.point == path for mount in facts.mounts):
-            facts = facts._replace(left_out={**facts.left_out, path: error.errno})
-        else:
-            return host, error
-        host = host._replace(tree=facts, lacks=(*host.lacks, _make_lack("tree", error)))
-    return host, error
-
-
-def _is_on_an_overlay(path: str, tree: HostTree) -> bool:
-    on = [mount for mount in tree.mounts if path == mount.point or below(path, mount.point)]
-    return bool(on) and max(on, key=lambda mount: len(mount.point)).kind == "overlay"
-
-
-def _make_lack(what: Feature, error: SetupError) -> Lack:
-    target = error.target.removeprefix(NEW) or error.target
-    return Lack(what=what, step=error.step, target=target, errno=error.errno, remedy=remedy(what, error.errno))

@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from pytest_isolate.linux import files
-from pytest_isolate.plan.host import Feature
-from pytest_isolate.spec.errors import REMEDIES
+from pytest_isolate.plan.host import Feature, Lack
+from pytest_isolate.plan.rootfs import NEW
+from pytest_isolate.spec.errors import REMEDIES, SetupError
 
 _CONTAINER = (
     "In Docker start the container with --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
@@ -27,6 +28,12 @@ _LIMITS: dict[Feature, str] = {
     "ipcns": "user.max_ipc_namespaces=10000",
     "mounts": "fs.mount-max=200000",
 }
+
+
+def lack(what: Feature, error: SetupError) -> Lack:
+    """What the host does not allow, as the attempt at ``what`` has failed by ``error``."""
+    target = error.target.removeprefix(NEW) or error.target
+    return Lack(what=what, step=error.step, target=target, errno=error.errno, remedy=remedy(what, error.errno))
 
 
 def remedy(what: Feature, code: int, settings: Path = Path("/proc/sys")) -> str:

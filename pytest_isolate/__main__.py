@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -86,4 +87,6 @@ def _read(page: str) -> str:
 
 
 if __name__ == "__main__":
+    # Where it is ignored, the kernel drops how a program ended that a command waits for (wait(2)): all seem well.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     sys.exit(main(sys.argv[1:]))

@@ -7,13 +7,12 @@ import sys
 
 import pytest
 
+from tests.support.ignoring import IGNORING
 from tests.support.project import Project
 
 pytestmark = [pytest.mark.needs("sandbox"), pytest.mark.timeout(120)]
 
 WAYS = pytest.mark.parametrize("options", [[], ["--isolate-jobs=2"], ["--isolate-session"]], ids=" ".join)
-#: A shell need not hand that on.
-IGNORE = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
 ENDS = """
 def test_passes(): pass
 def test_fails(): assert "it" == "fails"
@@ -55,7 +54,7 @@ def test_pytest_may_be_started_with_it_ignored(project: Project, options: list[s
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *project.options, "--isolate-all", *options]
 
     done = subprocess.run(
-        [sys.executable, "-c", IGNORE, *command],
+        [*IGNORING, *command],
         capture_output=True,
         text=True,
         check=False,

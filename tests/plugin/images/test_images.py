@@ -12,6 +12,7 @@ import pytest
 
 from pytest_isolate.__main__ import main
 from pytest_isolate.linux.remove_tree import remove_tree
+from tests.support.ignoring import IGNORING
 from tests.support.image_layers import docker_save, entry, layout, tar
 
 pytestmark = pytest.mark.needs("sandbox")
@@ -120,6 +121,18 @@ def test_a_pull_that_fails_leaves_nothing(folder: Path, images: Images, monkeypa
     (folder / "skopeo").unlink()
     assert "skopeo is not installed; install the package skopeo" in images("pull", pinned, status=1)
     assert os.listdir(folder / "fixtures_images") == []
+
+
+def test_a_pull_that_fails_is_told_where_the_end_of_children_is_ignored(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_skopeo(folder, monkeypatch, "exit 7")
+    pull = [sys.executable, "-m", "pytest_isolate", "images", "pull", f"base@sha256:{'1' * 64}"]
+
+    done = subprocess.run([*IGNORING, *pull], capture_output=True, text=True, check=False, cwd=folder)
+
+    assert done.returncode == 1
+    assert "skopeo copy ended with status 7" in done.stderr
 
 
 def fake_skopeo(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:

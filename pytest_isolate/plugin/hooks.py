@@ -74,7 +74,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if session_options.ENTERED in session.config.stash:
         from pytest_isolate.plugin.run import kept_paths  # noqa: PLC0415 - only then
 
-        kept_paths.leave(session.config, session.config.stash[session_options.ENTERED].kept)
+        kept_paths.leave(session.config)
     if session.config.stash[options.SETTINGS].jobs != 1:
         from pytest_isolate.plugin.run import session_connections  # noqa: PLC0415
         from pytest_isolate.session import connections  # noqa: PLC0415 - only if it is asked for

@@ -30,9 +30,10 @@ _SESSION = "run pytest itself in a sandbox, from the first conftest.py file on, 
 class Entered:
     """What a pytest knows that has gone on in a sandbox."""
 
-    def __init__(self, described: str, kept: int) -> None:
+    def __init__(self, described: str, kept: int, writable: tuple[str, ...]) -> None:
         self.described = described  #: what is in force
         self.kept = kept  #: descriptor of the file that says what is to stay of the run's changes
+        self.writable = writable  #: what is bound through
 
 
 #: Of such a pytest, in ``config.stash``.

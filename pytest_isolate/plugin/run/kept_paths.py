@@ -6,15 +6,23 @@ import argparse
 import getpass
 import json
 import os
+import stat
 import sys
 import tempfile
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_isolate.plugin.config import options
+from pytest_isolate.plugin.config.session_options import ENTERED
 
+if TYPE_CHECKING:
+    from pytest_isolate.spec.spec import Spec
+
+_SHM = Path("/dev/shm")  # noqa: S108 - no file of ours is made there
 #: Options whose value is a file or folder that is written: of pytest, and of plugins, if they are there.
 _OPTIONS = (
     "xmlpath", "log_file", "basetemp", "htmlpath", "report_log", "json_report_file", "allure_report_dir", "csv_path",
@@ -24,16 +32,50 @@ _OPTIONS = (
 _OF_COVERAGE = ("html_dir", "xml_output", "json_output", "lcov_output")
 
 
-def leave(config: pytest.Config, descriptor: int) -> None:
-    """Write it down for the process outside, once all plugins are configured, and close the way there."""
+def leave(config: pytest.Config) -> None:
+    """Write it down for the process outside, once all plugins are configured, and close the way there.
+
+    :raises pytest.UsageError: something could not stay.
+    """
+    entered = config.stash[ENTERED]
     trees = [os.path.realpath(path) for path in _trees(config)]
+    refuse_lost(trees, entered.writable)
     told = {
         "trees": trees,
         "prefixes": [f"{os.path.realpath(data)}." for data in _coverage_data()],  # one file for each process
         "temporary": [os.path.join(os.path.realpath(tempfile.gettempdir()), f"pytest-of-{_user()}")],
     }
-    os.write(descriptor, json.dumps(told).encode())
-    os.close(descriptor)
+    os.write(entered.kept, json.dumps(told).encode())
+    os.close(entered.kept)
+
+
+def refuse_lost(paths: Iterable[str], writable: Iterable[str]) -> None:
+    """See that none of ``paths`` is in /dev/shm, of which a session sandbox has one of its own, that goes with it.
+
+    :param writable: what is bound through.
+    :raises pytest.UsageError: one is, and /dev/shm is not bound through as a whole.
+    """
+    if any(_SHM.is_relative_to(tree) for tree in writable):
+        return
+    places = (Path(os.path.realpath(path)) for path in (*paths, *writable) if path != sys.pycache_prefix)
+    if lost := next((place for place in places if place.is_relative_to(_SHM)), None):
+        raise pytest.UsageError(
+            f"--isolate-session: {lost} would be lost: the sandbox has a {_SHM} of its own, which goes with it. Choose "
+            f"another place, or share the machine's by --isolate-session-writable={_SHM}."
+        )
+
+
+def reached(spec: Spec, paths: Iterable[str]) -> Spec:
+    """``spec`` with the named pipes among ``paths`` bound through: under another inode each would be another pipe."""
+    return replace(spec, writable=(*spec.writable, *(os.path.realpath(path) for path in paths if is_pipe(path))))
+
+
+def is_pipe(path: str) -> bool:
+    """Whether it is a named pipe. One without a name, as /dev/stdout may be, is inherited, and none."""
+    try:
+        return stat.S_ISFIFO(os.stat(os.path.realpath(path)).st_mode)
+    except OSError:
+        return False
 
 
 def named(config: pytest.Config, given: argparse.Namespace) -> Iterator[str]:

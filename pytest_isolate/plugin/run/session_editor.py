@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from pytest_isolate.plugin.run import kept_paths
 
 if TYPE_CHECKING:
     from pytest_isolate.plugin.integrations.debugger import Address
@@ -27,15 +28,8 @@ def has_started() -> bool:
 def reached(spec: Spec, address: Address | None) -> Spec:
     """``spec`` with what the editor is to be reached by. :param address: of its debugger."""
     pipe = os.environ.get(_PIPE)
-    if pipe and _is_pipe(pipe):
+    if pipe and kept_paths.is_pipe(pipe):
         spec = replace(spec, writable=(*spec.writable, os.path.abspath(pipe)))
     if address is not None and address.is_local() and spec.host_ports is not None and spec.network != "host":
         spec = replace(spec, host_ports=(*spec.host_ports, address.port))
     return spec
-
-
-def _is_pipe(path: str) -> bool:
-    try:
-        return stat.S_ISFIFO(os.stat(path).st_mode)
-    except OSError:
-        return False

@@ -45,6 +45,8 @@ def enter(config: pytest.Config) -> None:
     debugger_address = debugger.expect() if debugger.is_attached() else None
     spec = session_editor.reached(spec, debugger_address)
     places = (str(config.rootpath), str(config.invocation_params.dir), *kept_paths.named(config, given))
+    kept_paths.refuse_lost(places, spec.writable)
+    spec = kept_paths.reached(spec, places)
     try:
         sandbox = SessionSandbox(spec, cgroup=given.isolate_cgroup, places=places)
     except IsolateError as error:
@@ -62,7 +64,7 @@ def enter(config: pytest.Config) -> None:
     if debugger.is_attached():
         debugger.connect(outside, debugger_address, spec)
     fixtures.forget_first_threads()
-    config.stash[session_options.ENTERED] = session_options.Entered(_describe(sandbox, spec), kept)
+    config.stash[session_options.ENTERED] = session_options.Entered(_describe(sandbox, spec), kept, spec.writable)
 
 
 def _find_problem(given: object) -> str | None:

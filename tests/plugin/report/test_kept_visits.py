@@ -145,10 +145,12 @@ def test_a_shell_has_a_terminal_with_job_control_and_a_size(kept: Project) -> No
             pass
         begins(person)
         person.types("\x03")  # ends sleep, and no shell
+        person.waits_for(PROMPT)  # what is typed before may be shown in the middle of that
         assert person.runs("hostname") == "here"
         begins(person)
         person.types("\x1a")
         person.waits_for("Stopped")
+        person.waits_for(PROMPT)
         assert "sleep 10000" in person.runs("jobs; kill -KILL %1; fg")
         person.types("echo more >> text; exit 7\n")
         person.waits_for("status 7")

@@ -58,6 +58,19 @@ def test_with_the_machines_shared_memory_reports_arrive_there(project: Project, 
     assert "test_it" in report.read_text()
 
 
+def test_bytecode_may_be_lost_with_the_shared_memory(
+    project: Project, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(test_it="def test_it(): pass")
+    (project.path / "link").symlink_to(folder)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(project.path / "link"))
+    command = [sys.executable, "-m", "pytest", *project.options, "--isolate-session"]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=project.path)
+
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
 def test_a_report_arrives_at_standard_output(project: Project) -> None:
     project.write(test_it="def test_it(): pass")
     command = [sys.executable, "-m", "pytest", *project.options, "--isolate-session", "--junitxml=/dev/stdout"]

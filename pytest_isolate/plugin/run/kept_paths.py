@@ -38,10 +38,10 @@ def leave(config: pytest.Config) -> None:
     :raises pytest.UsageError: something could not stay.
     """
     entered = config.stash[ENTERED]
-    trees = [os.path.realpath(path) for path in _trees(config)]
-    refuse_lost(trees, entered.writable)
+    paths = [*_trees(config)]
+    refuse_lost(paths, entered.writable)
     told = {
-        "trees": trees,
+        "trees": [os.path.realpath(path) for path in paths],
         "prefixes": [f"{os.path.realpath(data)}." for data in _coverage_data()],  # one file for each process
         "temporary": [os.path.join(os.path.realpath(tempfile.gettempdir()), f"pytest-of-{_user()}")],
     }
@@ -51,6 +51,8 @@ def leave(config: pytest.Config) -> None:
 
 def refuse_lost(paths: Iterable[str], writable: Iterable[str]) -> None:
     """See that none of ``paths`` is in /dev/shm, of which a session sandbox has one of its own, that goes with it.
+
+    But for Python's bytecode, which is made anew.
 
     :param writable: what is bound through.
     :raises pytest.UsageError: one is, and /dev/shm is not bound through as a whole.

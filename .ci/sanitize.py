@@ -34,6 +34,7 @@ TESTS = (
     "tests/unit/sandbox/test_helper_process.py",
     "tests/unit/session/test_huge_pages.py",
     "tests/unit/session/test_immortal_heap.py",
+    "tests/unit/session/test_immortal_heap_search.py",
     "tests/kernel/rootfs/test_changes.py",
 )
 COPIED = ("pytest_isolate", "tests", "docs", "examples", "fixtures_images", "pyproject.toml", "MANIFEST.in", "setup.py")

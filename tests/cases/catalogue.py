@@ -47,7 +47,7 @@ _WATCHING, _SESSIONS, _BRIDGES = (
     "kernel/cgroups/test_sessions.py",
     "kernel/network/test_bridges.py",
 )
-_ROOT = "plugin/images/test_image_root.py"
+_ROOT, _LAYERS = "plugin/images/test_image_root.py", "plugin/images/test_image_layers.py"
 _PORTS = "plugin/network/test_host_ports.py::test_a_port_of_the_host_is_reached_where_it_is_listed_and_no_other_one_is"
 _CAPS, _LIMITS = "plugin/limits/test_caps.py", "kernel/cgroups/test_limits.py"
 _CHANGES, _MOUNTS, _DEV = (f"kernel/rootfs/test_{name}.py" for name in ("changes", "mounts", "proc_sys_dev"))
@@ -231,13 +231,13 @@ IMAGES = _elsewhere(
         "device_in_layer": [f"{_HOSTILE}::test_devices_are_left_out_also_one_that_would_be_a_whiteout"],
         "overlay_xattrs_in_pax": [f"{_HOSTILE}::test_attributes_of_overlayfs_are_left_out_and_the_users_own_kept"],
         "whiteouts": [f"{_UNPACK}::test_a_whiteout_hides_what_lies_below_and_nothing_of_its_own_layer"],
-        "dev_symlink_in_rootfs": [f"{_ROOT}::test_an_image_with_a_link_where_the_kernels_trees_belong_is_refused"],
+        "dev_symlink_in_rootfs": [f"{_LAYERS}::test_an_image_with_a_link_where_the_kernels_trees_belong_is_refused"],
         "bad_digest": [f"{_HOSTILE}::test_a_blob_with_another_digest_leaves_nothing"],
         "truncated_tar": [f"{_HOSTILE}::test_a_tar_that_is_cut_off_is_refused"],
         "size_cap": [f"{_HOSTILE}::test_a_layer_that_is_too_large_is_refused"],
         "owners_rootless": [f"{_UNPACK}::test_owners_are_the_tars_as_root_and_the_users_without"],
-        "layers_stay": [f"{_ROOT}::test_what_a_test_writes_is_gone_and_the_layers_stay_as_they_were"],
-        "unpacked_by_parallel_workers": [f"{_ROOT}::test_workers_of_xdist_share_what_one_of_them_unpacks"],
+        "layers_stay": [f"{_LAYERS}::test_what_a_test_writes_is_gone_and_the_layers_stay_as_they_were"],
+        "unpacked_by_parallel_workers": [f"{_LAYERS}::test_workers_of_xdist_share_what_one_of_them_unpacks"],
     },
 )
 

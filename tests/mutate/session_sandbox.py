@@ -10,8 +10,10 @@ _MOUNTS = "pytest_isolate/plan/proc_sys_dev.py"
 _OUTSIDE = "pytest_isolate/session/session_sandbox.py"
 _PYTESTS_SIDE = "pytest_isolate/plugin/run/session_sandbox.py"
 _TESTS = "tests/plugin/test_session_sandbox.py::"
-_SIGNALS = f"{_TESTS}test_a_signal_to_the_process_outside_ends_the_run_as_a_plain_one"
-_LIMIT = f"{_TESTS}test_a_limit_holds_for_fixtures_and_tests_together"
+_NETWORK = "tests/plugin/test_session_network.py::"
+_ENDS = "tests/plugin/test_session_ends.py::"
+_SIGNALS = f"{_ENDS}test_a_signal_to_the_process_outside_ends_the_run_as_a_plain_one"
+_LIMIT = f"{_ENDS}test_a_limit_holds_for_fixtures_and_tests_together"
 _READ_ONLY = f"{_TESTS}test_what_acts_on_the_machine_is_read_only"
 _UNIT = "tests/unit/plan/test_session_plan.py"
 
@@ -58,14 +60,14 @@ def what_stays() -> list[Mutation]:
             _PLAN,
             '    shared = Clone.NEWNET if spec.network == "host" else Clone(0)\n',
             "    shared = Clone.NEWNET\n",
-            f"{_TESTS}test_it_has_a_network_of_its_own_with_a_way_out_or_none_or_the_hosts",
+            f"{_NETWORK}test_it_has_a_network_of_its_own_with_a_way_out_or_none_or_the_hosts",
         ),
         Mutation.of_one(
             "session: sockets of the host are none of its own",
             "pytest_isolate/plan/host_tree.py",
             "    if not calls.access(OWN_NETWORK, os.F_OK):\n",
             "    if False:\n",
-            f"{_TESTS}test_a_server_in_a_folder_that_is_bound_through_is_reached_unless_it_may_be_the_hosts",
+            f"{_NETWORK}test_a_server_in_a_folder_that_is_bound_through_is_reached_unless_it_may_be_the_hosts",
         ),
         Mutation.of_one(
             "session: a variable alone does not pass for a sandbox",
@@ -101,21 +103,21 @@ def how_it_ends() -> list[Mutation]:
             _PYTESTS_SIDE,
             "        os.kill(os.getpid(), -status)\n",
             "        pass\n",
-            f"{_TESTS}test_the_process_outside_ends_as_the_one_inside",
+            f"{_ENDS}test_the_process_outside_ends_as_the_one_inside",
         ),
         Mutation.of_one(
             "session: a hang-up ends it, although nothing can be printed",
             _PYTESTS_SIDE,
             "        with suppress(OSError):  # a terminal",
             "        if True:  # a terminal",
-            f"{_TESTS}test_a_terminal_that_hangs_up_ends_the_run_although_nothing_can_be_said",
+            f"{_ENDS}test_a_terminal_that_hangs_up_ends_the_run_although_nothing_can_be_said",
         ),
         Mutation.of_one(
             "session: what was typed is handed on",
             _OUTSIDE,
             handed_on,
             handed_on.replace("signal.SIGINT, ", ""),
-            f"{_TESTS}test_what_is_typed_at_the_terminal_interrupts_the_run_once",
+            f"{_ENDS}test_what_is_typed_at_the_terminal_interrupts_the_run_once",
         ),
         Mutation.of_one(
             "session: a lack of memory is told",

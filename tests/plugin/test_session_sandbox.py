@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
-from pytest_isolate.linux import procfs
 from pytest_isolate.spec.keys import IN_SESSION
 from tests.support.project import Project
-from tests.support.servers import SERVERS, on_the_host
+from tests.support.session_runs import PATIENCE, start
 from tests.support.traces import NOTHING, NUMBER, settled
 
 pytestmark = pytest.mark.needs("sandbox")
 
 MARKED = f"isolate-session-{os.getpid()}"  # in names of files; one of our own, as other workers run tests as well
-PATIENCE = 240  #: seconds that a run may take on a machine that has much to do
 SUITE = f"""
     import os, shutil, socket, subprocess, time
     import pytest
@@ -103,39 +94,6 @@ def write_suite(project: Project) -> None:
         path = project.path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
-
-
-def start(project: Project, *options: str, terminal: int | None = None) -> subprocess.Popen[str]:
-    """A pytest of its own, as a shell starts it: not deaf to a hang-up where this one is, as under nohup(1).
-
-    :param terminal: that it is started from, as the leader of its session.
-    """
-    own = ["setsid"] if terminal is None else ["setsid", "--ctty"]
-    program = [sys.executable, "-m", "pytest", *project.options, "--isolate-session", *options]
-    return subprocess.Popen(
-        [*own, "env", "--default-signal=HUP", *program],
-        cwd=project.path,
-        stdin=terminal,
-        stdout=subprocess.PIPE if terminal is None else terminal,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-@contextmanager
-def running(project: Project, *options: str, terminal: int | None = None) -> Iterator[subprocess.Popen[str]]:
-    """The same, in the middle of a test."""
-    writable = [f"--isolate{of}-writable={project.path}" for of in ("-session", "")]
-    process = start(project, "-p", "no:cacheprovider", *writable, *options, terminal=terminal)
-    try:
-        deadline = time.monotonic() + 60
-        while not (project.path / "begun").exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
 
 
 def test_two_runs_at_once_leave_what_they_are_told_to_write_and_nothing_else(
@@ -231,157 +189,6 @@ def test_a_run_goes_on_where_the_last_one_left_off(project: Project) -> None:
     assert settled() == NOTHING
 
 
-SLEEPER = f"""
-    import subprocess, time
-    import pytest
-
-    def test_sleeps():
-        subprocess.Popen(["setsid", "sleep", "{NUMBER}"])
-        try:
-            open("begun", "w").close()  # from now on it may be interrupted
-            time.sleep(100)
-        finally:
-            open("cleaned", "w").close()
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_a_signal_to_the_process_outside_ends_the_run_as_a_plain_one(project: Project, number: signal.Signals) -> None:
-    project.write(test_it=SLEEPER)
-    with running(project) as process:
-        process.send_signal(number)
-        output = process.communicate(timeout=PATIENCE)[0]
-
-    assert process.returncode == (2 if number == signal.SIGINT else -number), output
-    if number == signal.SIGINT:
-        assert (project.path / "cleaned").exists()
-        assert "KeyboardInterrupt" in output
-    elif number != signal.SIGKILL:
-        assert f"\nisolate: pytest was killed by {number.name} in its sandbox" in output
-    assert settled() == NOTHING
-
-
-def read_all(terminal: int) -> str:
-    """All that is shown, until the last process that has the terminal open has ended."""
-    output = b""
-    with suppress(OSError):  # EIO at the end
-        while more := os.read(terminal, 65536):
-            output += more
-    return output.decode()
-
-
-@pytest.mark.parametrize("isolated", [[], ["--isolate-all"]], ids=["plain", "isolated"])
-def test_what_is_typed_at_the_terminal_interrupts_the_run_once(project: Project, isolated: list[str]) -> None:
-    project.write(test_it=SLEEPER)
-    master, slave = os.openpty()
-    with running(project, *isolated, terminal=slave) as process:
-        os.close(slave)
-        os.write(master, b"\x03")
-        output = read_all(master)
-        assert process.wait(PATIENCE) == pytest.ExitCode.INTERRUPTED, output
-    os.close(master)
-
-    assert "KeyboardInterrupt" in output
-    assert "ERROR" not in output
-    assert (project.path / "cleaned").exists()
-    assert settled() == NOTHING
-
-
-def test_a_terminal_that_hangs_up_ends_the_run_although_nothing_can_be_said(project: Project) -> None:
-    project.write(test_it=SLEEPER)
-    master, slave = os.openpty()
-    with running(project, "--isolate-all", terminal=slave) as process:
-        os.close(slave)
-        os.close(master)
-        assert process.wait(PATIENCE) == -signal.SIGHUP
-
-    assert settled() == NOTHING
-
-
-def test_the_process_outside_ends_as_the_one_inside(project: Project) -> None:
-    project.write(test_it=SLEEPER)
-    with running(project, "--isolate-all") as process:
-        (inside,) = [pid for pid, parent in procfs.parents().items() if parent == process.pid]
-        os.kill(inside, signal.SIGKILL)
-        output = process.communicate(timeout=PATIENCE)[0]
-
-    assert process.returncode == -signal.SIGKILL, output
-    assert "\nisolate: pytest was killed by SIGKILL in its sandbox" in output
-    assert settled() == NOTHING
-
-
-@pytest.mark.needs("memory")
-def test_a_limit_holds_for_fixtures_and_tests_together(project: Project) -> None:
-    project.write(
-        test_it="""
-        import pytest
-
-        @pytest.fixture(scope="session")
-        def large(): return bytearray(300 << 20)
-
-        def test_it(large): pass
-        """
-    )
-    process = start(project, "--isolate-session-memory=150M", "--isolate-all")
-    output = process.communicate(timeout=PATIENCE)[0]
-
-    assert process.returncode == -signal.SIGKILL, output
-    assert "killed by SIGKILL in its sandbox, as a limit of its memory was reached" in output
-    assert settled() == NOTHING
-
-
-def test_a_port_of_the_host_is_reached_through_both_sandboxes(project: Project) -> None:
-    with on_the_host() as port:
-        project.write(
-            servers=SERVERS,
-            test_it=f"""
-            import pytest
-            from servers import heard
-
-            @pytest.mark.no_isolate
-            def test_from_the_session(): assert heard({port}) == "the host"
-
-            def test_from_a_test(): assert heard({port}) == "the host"
-            """,
-        )
-        options = [f"--isolate-session-host-port={port}", f"--isolate-host-port={port}"]
-        output = start(project, "--isolate-all", *options).communicate(timeout=PATIENCE)[0]
-
-    assert "2 passed" in output, output
-    assert settled() == NOTHING
-
-
-@pytest.mark.parametrize("network", ["none", "host"])
-def test_a_server_in_a_folder_that_is_bound_through_is_reached_unless_it_may_be_the_hosts(
-    project: Project, monkeypatch: pytest.MonkeyPatch, network: str
-) -> None:
-    with TemporaryDirectory(prefix="isolate-through-") as folder:  # a short path, as a socket's must be
-        monkeypatch.setenv("PLACE", f"{folder}/s")
-        project.write(
-            test_it="""
-            import os, socket
-            import pytest
-
-            @pytest.fixture(scope="session", autouse=True)
-            def server():
-                with socket.socket(socket.AF_UNIX) as server:
-                    server.bind(os.environ["PLACE"])
-                    server.listen()
-                    yield
-
-            def test_it(request):
-                with socket.socket(socket.AF_UNIX) as client:
-                    reached = client.connect_ex(os.environ["PLACE"]) == 0
-                assert reached == (request.config.getoption("isolate_session_network") == "none")
-            """
-        )
-        options = [f"--isolate-session-writable={folder}", f"--isolate-session-network={network}"]
-        result = project.isolated("--isolate-session", *options)
-
-        result.assert_outcomes(passed=1)
-        assert Path(folder, "s").exists()
-
-
 def test_a_program_that_calls_pytest_is_told_that_it_cannot_go_on_in_a_sandbox(project: Project) -> None:
     project.write(program=f"import pytest; raise SystemExit(pytest.main(['--isolate-session', *{project.options}]))")
 
@@ -469,30 +276,3 @@ def test_what_acts_on_the_machine_is_read_only(project: Project) -> None:
     )
 
     project.run("--isolate-session").assert_outcomes(passed=4)
-
-
-NAMES = """
-    import os, socket
-    def test_it(): assert ([name for _, name in socket.if_nameindex()] == ["lo"]) == (os.environ["NETWORK"] == "none")
-"""
-
-
-@pytest.mark.parametrize("network", ["none", "host", pytest.param("nat", marks=pytest.mark.needs("nat"))])
-def test_it_has_a_network_of_its_own_with_a_way_out_or_none_or_the_hosts(
-    project: Project, monkeypatch: pytest.MonkeyPatch, network: str
-) -> None:
-    if [name for _, name in socket.if_nameindex()] == ["lo"]:
-        pytest.skip("this machine has no network beside its loopback")
-    monkeypatch.setenv("NETWORK", network)
-    project.write(test_it=NAMES)
-
-    project.run("--isolate-session", f"--isolate-session-network={network}").assert_outcomes(passed=1)
-
-
-def test_it_is_on_no_bridge(project: Project) -> None:
-    result = project.run("--isolate-session", "--isolate-session-network=bridge")
-
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(
-        ["ERROR: command line: --isolate-session-network: 'bridge': allowed are none, nat, host."]
-    )

@@ -26,6 +26,10 @@ _CGROUP = os.environ.get("ISOLATE_CGROUP")
 #: Sandboxes at a time in all runs: ``ISOLATE_JOBS=2 sh tests/run`` sees that nothing differs.
 _JOBS = os.environ.get("ISOLATE_JOBS")
 
+#: Before, a test that asks for a higher-scoped fixture waits for its turn (docs/options.md).
+FIXTURES_STAY = pytest.version_tuple >= (8, 4)
+fixtures_stay = pytest.mark.skipif(not FIXTURES_STAY, reason="each waits for its turn: see docs/options.md")
+
 #: Writes each report that pytest logs, and each warning, as one line of JSON.
 _RECORDER = """
 import json

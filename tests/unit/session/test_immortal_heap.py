@@ -3,91 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import sysconfig
-import textwrap
 from pathlib import Path
 
-import pytest
-
-from pytest_isolate.linux import native
-from pytest_isolate.session import immortal_heap
-from pytest_isolate.session.immortal_heap import ImmortalHeap
-
-_HAS_IMMORTALS = immortal_heap._count() is not None
-needs_immortals = pytest.mark.skipif(not _HAS_IMMORTALS, reason="this Python has no immortal objects (3.12 has)")
-
-#: Before and after the search of a program's own module.
-_BEGIN = """
-import gc, sys, weakref
-from pytest_isolate.session.immortal_heap import ImmortalHeap
-
-def immortal(thing):
-    return sys.getrefcount(thing) >= 1 << 31
-
-def search():
-    ImmortalHeap().settle(1000)
-    assert immortal(search)
-"""
-
-
-def run(program: str, *arguments: str, begin: str = _BEGIN) -> str:
-    """What a program prints; nothing may be said on its standard error."""
-    done = subprocess.run(
-        [sys.executable, "-c", begin + textwrap.dedent(program), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
-class Searches:
-    """How often the heap is searched."""
-
-    def __init__(self, *, wanted: bool = True, count: int | None = 1) -> None:
-        self.number = 0
-        self.heap = ImmortalHeap(wanted=wanted, count=lambda: count, search=self._search)
-
-    def _search(self, _: list[object], count: int) -> int:
-        self.number += count
-        return 0
-
-    def run(self, runs: int) -> int:
-        for number in range(runs):
-            self.heap.settle(runs - number)
-        return self.number
-
-
-def test_the_heap_is_searched_once_where_many_runs_follow() -> None:
-    assert Searches().run(1000) == 1
-
-
-def test_it_is_searched_again_where_many_modules_have_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    searches = Searches()
-    assert searches.run(500) == 1
-    for number in range(30):
-        monkeypatch.setitem(sys.modules, f"late_module_{number}", sys)
-    assert searches.run(500) == 2
-
-
-def test_it_is_left_alone_where_few_runs_follow() -> None:
-    assert Searches().run(30) == 0
-
-
-def test_it_is_left_alone_where_the_user_says_so() -> None:
-    assert Searches(wanted=False).run(1000) == 0
-
-
-def test_it_is_left_alone_where_this_python_has_no_immortal_objects() -> None:
-    assert Searches(count=None).run(1000) == 0
-
-
-def test_python_is_believed_only_where_it_keeps_the_count() -> None:
-    assert native.keeps_count(0xFFFFFFFF) == _HAS_IMMORTALS
-    assert not native.keeps_count(12345)
+from tests.support.immortals import BEGIN, needs_immortals, run
 
 
 @needs_immortals
@@ -213,7 +132,7 @@ def test_files_that_are_open_at_the_end_are_flushed(tmp_path: Path) -> None:
     for search in ("", "search(); assert immortal(Later) and immortal(keep)"):
         folder = tmp_path / (search[:6] or "plain")
         folder.mkdir()
-        run(f"{search}\nlate()", str(folder), begin=_BEGIN + _FILES)
+        run(f"{search}\nlate()", str(folder), begin=BEGIN + _FILES)
         found.append({path.name: path.read_text() for path in folder.iterdir()})
     plain, searched = found
     assert searched == plain
@@ -304,30 +223,6 @@ def test_classes_and_modules_can_still_be_deleted() -> None:
             pass
         else:
             raise AssertionError
-    """)
-
-
-@needs_immortals
-def test_fifty_busy_threads_go_on_while_the_heap_is_searched() -> None:
-    run("""
-        import threading
-        class Shared:
-            def method(self, *values): return [len(value) for value in values]
-        def work():
-            def inner(number): return Shared().method(str(number), (number, Shared), {number: inner})
-            while not ended.is_set():
-                totals.append(sum(sum(inner(number)) for number in range(100)))
-                for number in range(10): classes.append(type("Made", (Shared,), {"number": number}))
-                del classes[:-5]
-        ended, totals, classes = threading.Event(), [], []
-        threads = [threading.Thread(target=work) for _ in range(50)]
-        for thread in threads: thread.start()
-        for number in range(20):
-            for more in range(20): sys.modules[f"more_{number}_{more}"] = sys
-            search()
-        ended.set()
-        for thread in threads: thread.join()
-        assert len(set(totals)) == 1
     """)
 
 

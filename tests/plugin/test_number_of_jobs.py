@@ -1,0 +1,63 @@
+"""``--isolate-jobs``: the number that is given, what is said of it, and what makes it 1."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.project import Project
+
+pytestmark = pytest.mark.needs("sandbox")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            "--isolate-jobs=2 -s",
+            "isolate: 1 job at a time, as their output goes to the terminal at once (--capture=no)",
+        ),
+        ("--isolate-jobs=0", """--isolate-jobs: '0': allowed are whole numbers from 1 to 32, and "auto"."""),
+        ("-o isolate_jobs=many", """-o isolate_jobs: 'many': allowed are whole numbers from 1 to 32, and "auto"."""),
+        ("--isolate-jobs=3", "isolate: 3 at a time"),
+    ],
+)
+def test_the_number_is_checked_and_said(project: Project, given: str, said: str) -> None:
+    project.write(test_it="def test_it(): pass")
+    result = project.isolated(*given.split())
+    assert any(said in line for line in (*result.outlines, *result.errlines)), result.outlines
+
+
+@pytest.mark.parametrize(("name", "said"), [('"around"', "around"), ("", "wraps")])
+def test_a_plugin_that_wraps_each_test_is_named(project: Project, name: str, said: str) -> None:
+    project.write(
+        test_it="def test_it(): pass",
+        wraps="""
+        import pytest
+
+        class Around:
+            @pytest.hookimpl(wrapper=True)
+            def pytest_runtest_protocol(self): return (yield)
+        """,
+        conftest=f"""
+        import wraps
+
+        def pytest_configure(config): config.pluginmanager.register(wraps.Around(), {name})
+        """,
+    )
+    lines = project.isolated("--isolate-jobs=2").outlines
+    assert f"isolate: 1 job at a time, as a hook wraps pytest_runtest_protocol of each ({said})" in lines, lines
+
+
+def test_a_hook_that_is_in_the_way_is_said_with_its_name_and_file(project: Project) -> None:
+    project.write(
+        conftest="""
+        import pytest
+
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_protocol(item, nextitem): return (yield)
+        """,
+        test_it="def test_it(): pass",
+    )
+    lines = project.isolated("--isolate-jobs=2").outlines
+    said = f"isolate: 1 job at a time, as a hook wraps pytest_runtest_protocol of each ({project.path / 'conftest.py'})"
+    assert said in lines, lines

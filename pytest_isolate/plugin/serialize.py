@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pytest_isolate.plugin import rendered
+from pytest_isolate.plugin import containers, rendered
 from pytest_isolate.plugin.phases import PHASE_NAMES
 
 _STREAMS = ("stdout", "stderr", "log")
@@ -25,7 +25,13 @@ _IDENTITY = ("nodeid", "location")
 #: Types that JSON and execnet carry. Most of a report is of these, or text in ASCII; to ask no more than that of each
 #: value spares 200 calls of 1150 in the child of an empty test. By identity, as a metaclass may forbid to hash a class.
 _AS_IT_IS = frozenset(map(id, (type(None), bool, int, float)))
+#: Attributes of pytest's reports, as its hook names them. What other plugins add may be of any type.
+_OWN = frozenset({
+    *_COMMON, "outcome", "longrepr", "when", "user_properties", "sections", "duration", "start", "stop", "result",
+    "wasxfail", "$report_type", "_report_type", "_subtest.description", "_subtest.context",
+})  # fmt: skip
 _SHOWN = "isolate_shown"  #: in a packed report
+_OTHERS = "isolate_others"  #: the same: attributes that other plugins have added
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -81,6 +87,9 @@ def pack(config: pytest.Config, report: pytest.TestReport) -> object:
     data = config.hook.pytest_report_to_serializable(config=config, report=report)
     if report.failed and (shown := rendered.render(report.longrepr)) is not None:
         data[_SHOWN] = shown
+    others = {name: data.pop(name) for name in data.keys() - _OWN if id(type(data[name])) not in _AS_IT_IS}
+    if others:
+        data[_OTHERS] = [containers.named(others, plain)]
     return plain(data) | {name: data[name] for name in _IDENTITY if name in data}  # type: ignore[operator] # a dict
 
 
@@ -90,6 +99,8 @@ def unpack(item: pytest.Item, data: Any, *, more_outcomes: Collection[str] = ())
     :param more_outcomes: what it may have as outcome beside pytest's own.
     :raises Exception: of any kind, from pytest's or another plugin's hook, if ``data`` is no report.
     """
+    for others in data.pop(_OTHERS, ()):
+        data.update(containers.made(others))
     if isinstance(data["longrepr"], list):  # of a skip: JSON has no tuples, and terminal and junitxml unpack this one
         data["longrepr"] = tuple(data["longrepr"])
     data["location"] = tuple(data["location"])

@@ -94,3 +94,9 @@ def test_a_report_arrives_through_a_named_pipe(project: Project) -> None:
     reader.join(10)
     result.assert_outcomes(passed=1)
     assert "test_it" in read[0]
+
+
+def test_pytests_own_log_of_what_it_does_arrives(project: Project) -> None:
+    project.write(test_it="def test_it(): pass")
+    project.run("--isolate-session", "--debug=it.log").assert_outcomes(passed=1)
+    assert "pytest_sessionfinish" in (project.path / "it.log").read_text()

@@ -39,7 +39,7 @@ def check_items(config: pytest.Config, items: list[pytest.Item]) -> set[str]:
 
 
 def _read_items(config: pytest.Config, items: list[pytest.Item]) -> None:
-    from pytest_isolate.plugin.config import pytest_timeout  # noqa: PLC0415 - only if a test may be isolated
+    from pytest_isolate.plugin.config import pytest_testmon, pytest_timeout  # noqa: PLC0415 - only if a test may be isolated
     from pytest_isolate.plugin.config.marker_reader import MarkerReader  # noqa: PLC0415
 
     settings = config.stash[SETTINGS]
@@ -56,6 +56,8 @@ def _read_items(config: pytest.Config, items: list[pytest.Item]) -> None:
         specs = [(item, None if spec is None else _by_hook(item, spec, problems)) for item, spec in specs]
     for item, spec in specs:
         item.stash[SPEC] = None if settings.off else spec
+    if any(item.stash[SPEC] for item in items) and (problem := pytest_testmon.problem(config)):
+        problems.append(problem)
     if not problems:
         return
     from pytest_isolate.plugin.integrations import xdist  # noqa: PLC0415 - not before something is wrong

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import io
 import json
 import os
 import stat
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
 _SHM = Path("/dev/shm")  # noqa: S108 - no file of ours is made there
 #: Options whose value is a file or folder that is written: of pytest, and of plugins, if they are there.
 _OPTIONS = (
-    "xmlpath", "log_file", "basetemp", "htmlpath", "report_log", "json_report_file", "allure_report_dir", "csv_path",
-    "md_report_output", "benchmark_storage", "memray_bin_path",
+    "debug", "xmlpath", "log_file", "basetemp", "htmlpath", "report_log", "json_report_file", "allure_report_dir",
+    "csv_path", "md_report_output", "benchmark_storage", "benchmark_json", "memray_bin_path", "cucumber_json_path",
+    "ctrf", "durations_path", "pstats_dir",
 )  # fmt: skip
+#: The same, where the names of what is written begin so, and go on with a hyphen: a file for each test.
+_PREFIXES = ("benchmark_cprofile_dump", "benchmark_histogram")
 #: Of coverage's own configuration.
 _OF_COVERAGE = ("html_dir", "xml_output", "json_output", "lcov_output")
 
@@ -42,7 +46,10 @@ def leave(config: pytest.Config) -> None:
     refuse_lost(paths, entered.writable)
     told = {
         "trees": [os.path.realpath(path) for path in paths],
-        "prefixes": [f"{os.path.realpath(data)}." for data in _coverage_data()],  # one file for each process
+        "prefixes": [
+            *(f"{os.path.realpath(data)}." for data in _coverage_data()),  # one file for each process
+            *(f"{os.path.realpath(path)}-" for path in _values(config, config.option, _PREFIXES)),
+        ],
         "temporary": [os.path.join(os.path.realpath(tempfile.gettempdir()), f"pytest-of-{_user()}")],
     }
     os.write(entered.kept, json.dumps(told).encode())
@@ -86,9 +93,8 @@ def named(config: pytest.Config, given: argparse.Namespace) -> Iterator[str]:
     :param given: the command line, as far as it is known.
     """
     started = str(config.invocation_params.dir)
-    for name in _OPTIONS:
-        if value := getattr(given, name, None):
-            yield os.path.join(started, os.path.expanduser(os.path.expandvars(str(value).removeprefix("file://"))))
+    yield from _values(config, given, _OPTIONS)
+    yield from _beside_options(config, given)
     ours = (*(given.isolate_report or ()), *filter(None, [given.isolate_baseline]))
     yield from (os.path.join(started, os.path.expanduser(path)) for path in ours)
     reports = getattr(given, "cov_report", None)  # of pytest-cov
@@ -102,6 +108,28 @@ def named(config: pytest.Config, given: argparse.Namespace) -> Iterator[str]:
     if sys.pycache_prefix:
         yield sys.pycache_prefix
     yield os.environ.get("HYPOTHESIS_STORAGE_DIRECTORY") or os.path.join(started, ".hypothesis")
+
+
+def _values(config: pytest.Config, given: argparse.Namespace, names: Iterable[str]) -> Iterator[str]:
+    """The paths that these options have as values, if they are given."""
+    for name in names:
+        values = getattr(given, name, None) or ()
+        for value in values if isinstance(values, list) else (values,):
+            path = getattr(value, "name", "") if isinstance(value, io.IOBase) else str(value).removeprefix("file://")
+            yield os.path.join(config.invocation_params.dir, os.path.expanduser(os.path.expandvars(path)))
+
+
+def _beside_options(config: pytest.Config, given: argparse.Namespace) -> Iterator[str]:
+    """Where plugins write what no option names."""
+    if (page := getattr(given, "htmlpath", None)) and not getattr(given, "self_contained_html", False):
+        folder = os.path.dirname(os.path.expanduser(os.path.expandvars(str(page))))
+        yield os.path.join(config.invocation_params.dir, folder, "assets")  # of pytest-html, with its style sheet
+    if getattr(given, "profile", False) or getattr(given, "profile_svg", False):  # of pytest-profiling
+        yield os.path.join(config.invocation_params.dir, "prof")
+    if hasattr(given, "tracing") and hasattr(given, "screenshot"):  # of pytest-playwright
+        yield from _values(config, given, ["output"])
+    if hasattr(given, "testmon"):
+        yield os.path.join(config.rootpath, os.environ.get("TESTMON_DATAFILE") or ".testmondata")
 
 
 def _trees(config: pytest.Config) -> Iterator[str]:

@@ -134,3 +134,44 @@ def test_why_a_test_was_skipped_has_pytests_form_whatever_was_sent(request: pyte
     path, line, _ = request.node.location
     assert forged(request, outcome="skipped", longrepr=["why"]).longrepr == (path, line, "('why',)")
     assert forged(request, outcome="skipped", wasxfail=None).wasxfail == "None"
+
+
+OTHERS: dict[str, object] = {
+    "lines": {"test_it.py": {1, 2}, 3: frozenset({4})},
+    "pair": (1, ["two", (3,)]),
+    "named": ["list", ["dict", []]],
+    "empty": {},
+}
+
+
+def test_what_plugins_add_to_a_report_has_the_types_that_it_had(request: pytest.FixtureRequest) -> None:
+    assert vars(through_json(request, **OTHERS)).items() >= OTHERS.items()
+
+
+def test_of_what_no_message_can_carry_the_text_arrives(request: pytest.FixtureRequest) -> None:
+    class Odd:
+        def __str__(self) -> str:
+            return "odd"
+
+    assert vars(through_json(request, odd=Odd(), more={Odd: Odd()}))["more"][str(Odd)] == "odd"
+
+
+@pytest.mark.parametrize(
+    "forged", [[["dict", [["outcome", "won"]]]], [["open", ["/etc/passwd"]]], [["set", [["list", []]]]]]
+)
+def test_what_is_forged_there_makes_no_report(request: pytest.FixtureRequest, forged: object) -> None:
+    data = json.loads(json.dumps(serialize.pack(request.config, own_report(request))))
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        serialize.unpack(request.node, {**data, "isolate_others": forged})
+
+
+def own_report(request: pytest.FixtureRequest) -> pytest.TestReport:
+    item = request.node
+    return pytest.TestReport(item.nodeid, item.location, {}, "passed", None, "call")
+
+
+def through_json(request: pytest.FixtureRequest, **others: object) -> pytest.TestReport:
+    """A report of this test, which has these attributes as well."""
+    report = own_report(request)
+    vars(report).update(others)
+    return serialize.unpack(request.node, json.loads(json.dumps(serialize.pack(request.config, report))))

@@ -31,6 +31,8 @@ class Kept:
 
     trees: tuple[str, ...] = ()  #: files, and directories with all in them
     prefixes: tuple[str, ...] = ()  #: beginnings of files' paths, as ``/project/.coverage.``
+    project: tuple[str, ...] = ()  #: trees, in which ``folders`` are
+    folders: tuple[str, ...] = ()  #: names of directories that stay with all in them, wherever they are there
     temporary: tuple[str, ...] = ()  #: trees whose changes are not worth a word
 
     def split(self, changes: Iterable[Change]) -> tuple[list[Change], list[Change]]:
@@ -50,7 +52,9 @@ class Kept:
         return staying, [each for each in rest if each.path not in made and not _leads_to(each, folders)]
 
     def _names(self, path: str) -> bool:
-        return any(_within(path, tree) for tree in self.trees) or path.startswith(self.prefixes)
+        if any(_within(path, tree) for tree in self.trees) or path.startswith(self.prefixes):
+            return True
+        return not set(self.folders).isdisjoint(path.split("/")) and any(_within(path, tree) for tree in self.project)
 
 
 def take(scratch: Fd, layers: Sequence[WritableLayer], changes: Iterable[Change]) -> list[str]:

@@ -50,6 +50,8 @@ def leave(config: pytest.Config) -> None:
             *(f"{os.path.realpath(data)}." for data in _coverage_data()),  # one file for each process
             *(f"{os.path.realpath(path)}-" for path in _values(config, config.option, _PREFIXES)),
         ],
+        "project": [os.path.realpath(config.rootpath)],
+        "folders": [*_folders(config)],
         "temporary": [os.path.join(os.path.realpath(tempfile.gettempdir()), f"pytest-of-{_user()}")],
     }
     os.write(entered.kept, json.dumps(told).encode())
@@ -130,6 +132,17 @@ def _beside_options(config: pytest.Config, given: argparse.Namespace) -> Iterato
         yield from _values(config, given, ["output"])
     if hasattr(given, "testmon"):
         yield os.path.join(config.rootpath, os.environ.get("TESTMON_DATAFILE") or ".testmondata")
+
+
+def _folders(config: pytest.Config) -> Iterator[str]:
+    """Names of the folders, anywhere in the project, whose files the run is told to update."""
+    told = config.option
+    if getattr(told, "update_snapshots", False) or getattr(told, "update_new_snapshots_only", False):  # of syrupy
+        yield str(getattr(told, "snapshot_dirname", "__snapshots__"))
+    if getattr(told, "snapshot_update", False):  # of pytest-snapshot
+        yield "snapshots"
+    if getattr(told, "record_mode", None) not in (None, "none"):  # of pytest-recording
+        yield "cassettes"
 
 
 def _trees(config: pytest.Config) -> Iterator[str]:

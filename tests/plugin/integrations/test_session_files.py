@@ -38,6 +38,15 @@ def test_files_of_pytest_benchmark_are_there(neighbours: Neighbourhood) -> None:
     assert {"all.json", "sub/of-test_it.prof"} <= files_alike(neighbours, *BENCHMARK.split())
 
 
+@pytest.mark.needs("sandbox", "syrupy")
+def test_snapshots_are_updated_where_that_is_asked_for(neighbours: Neighbourhood) -> None:
+    neighbours.load("syrupy")
+    neighbours.project.write(test_it="def test_it(snapshot): assert snapshot == 5")
+    neighbours.project.run("--isolate-session").assert_outcomes(failed=1)
+    assert not (neighbours.path / "__snapshots__").exists()
+    assert files_alike(neighbours, "--snapshot-update") == {"__snapshots__/test_it.ambr"}
+
+
 @pytest.mark.needs("sandbox", "pytest-playwright")
 def test_what_is_kept_of_a_browser_is_there(neighbours: Neighbourhood) -> None:
     neighbours.load("pytest_playwright.pytest_playwright")

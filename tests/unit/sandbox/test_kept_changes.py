@@ -34,6 +34,15 @@ def test_trees_and_prefixes_stay_and_what_is_temporary_is_not_worth_a_word() -> 
     assert paths(rest) == ["/p/r.xml.old", "/tmp/pytest-b"]
 
 
+def test_folders_of_a_name_stay_where_the_project_has_them() -> None:
+    kept = Kept(project=("/p",), folders=("saved",))
+
+    staying, rest = kept.split(changes("A /p/a/saved\nA /p/a/saved/1\nD /p/saved/2\nA /p/saved.old\nA /q/saved/3"))
+
+    assert paths(staying) == ["/p/a/saved", "/p/a/saved/1", "/p/saved/2"]
+    assert paths(rest) == ["/p/saved.old", "/q/saved/3"]
+
+
 def test_a_new_folder_on_the_way_to_what_stays_is_not_thrown_away() -> None:
     _, rest = Kept(trees=("/p/out/deep/r.xml",)).split(changes("A /p/out\nA /p/out/deep\nA /p/out/deep/r.xml"))
     assert rest == []

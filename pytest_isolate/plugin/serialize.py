@@ -85,12 +85,15 @@ def text_of(value: object) -> str:
 def pack(config: pytest.Config, report: pytest.TestReport) -> object:
     """The report as plain data."""
     data = config.hook.pytest_report_to_serializable(config=config, report=report)
+    if others := {name: data.pop(name) for name in data.keys() - _OWN if not _is_plain(data[name])}:
+        data[_OTHERS] = [containers.named(others, plain)]
     if report.failed and (shown := rendered.render(report.longrepr)) is not None:
         data[_SHOWN] = shown
-    others = {name: data.pop(name) for name in data.keys() - _OWN if id(type(data[name])) not in _AS_IT_IS}
-    if others:
-        data[_OTHERS] = [containers.named(others, plain)]
     return plain(data) | {name: data[name] for name in _IDENTITY if name in data}  # type: ignore[operator] # a dict
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str) or id(type(value)) in _AS_IT_IS
 
 
 def unpack(item: pytest.Item, data: Any, *, more_outcomes: Collection[str] = ()) -> pytest.TestReport:

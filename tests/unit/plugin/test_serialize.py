@@ -157,12 +157,19 @@ def test_of_what_no_message_can_carry_the_text_arrives(request: pytest.FixtureRe
 
 
 @pytest.mark.parametrize(
-    "forged", [[["dict", [["outcome", "won"]]]], [["open", ["/etc/passwd"]]], [["set", [["list", []]]]]]
+    "others",
+    [
+        pytest.param(["dict", [["tuple", ["outcome", "won"]]]], id="another outcome"),
+        pytest.param(["dict", [["tuple", ["nodeid", "test_it.py::test_other"]]]], id="another test"),
+        pytest.param(["dict", [["tuple", ["location", None]]]], id="no place"),
+        pytest.param(["open", ["/etc/passwd"]], id="no kind"),
+        pytest.param(["set", [["list", []]]], id="no set"),
+    ],
 )
-def test_what_is_forged_there_makes_no_report(request: pytest.FixtureRequest, forged: object) -> None:
-    data = json.loads(json.dumps(serialize.pack(request.config, own_report(request))))
+def test_what_is_forged_there_passes_no_check_by(request: pytest.FixtureRequest, others: object) -> None:
+    assert forged(request, isolate_others=[["dict", []]]).passed
     with pytest.raises((ValueError, KeyError, TypeError)):
-        serialize.unpack(request.node, {**data, "isolate_others": forged})
+        forged(request, isolate_others=[others])
 
 
 def own_report(request: pytest.FixtureRequest) -> pytest.TestReport:

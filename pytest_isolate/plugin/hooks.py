@@ -76,10 +76,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
         kept_paths.leave(session.config)
     if session.config.stash[options.SETTINGS].jobs != 1:
-        from pytest_isolate.plugin.run import session_connections  # noqa: PLC0415
-        from pytest_isolate.session import connections  # noqa: PLC0415 - only if it is asked for
+        from pytest_isolate.plugin.run import session_descriptors  # noqa: PLC0415
+        from pytest_isolate.session import shared_descriptors  # noqa: PLC0415 - only if it is asked for
 
-        session.config.stash[session_connections.FIRST] = connections.list_connections()
+        session.config.stash[session_descriptors.FIRST] = shared_descriptors.list_open()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # after all others: plugins and conftest files add markers in this hook

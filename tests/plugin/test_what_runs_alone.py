@@ -275,3 +275,43 @@ def test_tests_that_share_a_file_of_sqlite_run_one_at_a_time(project: Project) -
         """
     )
     project.isolated("--isolate-jobs=3").assert_outcomes(passed=3)
+
+
+OF_A_FIXTURE = """
+    import pytest
+
+    @pytest.fixture(scope="module")
+    def file(tmp_path_factory):
+        path = tmp_path_factory.mktemp("it") / "it"
+        path.write_bytes(bytes(range(200)))
+        with path.open("rb", buffering=0) as file:
+            yield file
+"""
+OF_A_MODULE = """
+    import tempfile
+    import pytest
+
+    FILE = tempfile.TemporaryFile(buffering=0)
+    FILE.write(bytes(range(200)))
+
+    @pytest.fixture
+    def file():
+        return FILE
+"""
+
+
+@pytest.mark.parametrize("opened", [OF_A_FIXTURE, OF_A_MODULE], ids=["fixture", "module"])
+def test_tests_that_share_an_open_file_read_where_they_have_gone_to(project: Project, opened: str) -> None:
+    """All forks have one offset."""
+    reads = """
+    import time
+
+    @pytest.mark.parametrize("number", range(3))
+    def test_it(file, number):
+        file.seek(0)
+        for byte in range(200):
+            time.sleep(0.001)
+            assert file.read(1)[0] == byte
+    """
+    project.write(test_it=opened + reads)
+    project.isolated("--isolate-jobs=3").assert_outcomes(passed=3)

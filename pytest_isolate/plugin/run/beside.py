@@ -157,7 +157,7 @@ class Beside:
 
     def _shares_process(self) -> bool:
         """Whether pytest's process has what all tests would use at the same time."""
-        return self._isolation.threads.may_log() or self._isolation.connections.is_one_open()
+        return self._isolation.threads.may_log() or self._isolation.descriptors.is_one_shared()
 
     def is_taken(self, test: ItemBeside) -> bool:
         """Whether a test before it, whose folder has not come out yet, may make a folder of the same name."""

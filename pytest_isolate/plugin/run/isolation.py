@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_isolate.plugin.run.beside import Beside
     from pytest_isolate.plugin.run.earlier_tests import EarlierTests
     from pytest_isolate.plugin.run.kept_layers import KeepLayer, KeptLayers
-    from pytest_isolate.plugin.run.session_connections import SessionConnections
+    from pytest_isolate.plugin.run.session_descriptors import SessionDescriptors
     from pytest_isolate.session.keeper import Keeper
     from pytest_isolate.spec.spec import Spec
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Isolation:
     """Runs the isolated items of one session through one keeper, which it makes when it is first needed."""
 
-    connections: SessionConnections  #: only where tests may run side by side
+    descriptors: SessionDescriptors  #: only where tests may run side by side
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -43,10 +43,10 @@ class Isolation:
         self.threads = SessionThreads(fixtures.FIRST_THREADS)
         watched: list[Callable[[str], AbstractContextManager[None]]] = [self.threads.started_by]
         if self.settings.jobs != 1:
-            from pytest_isolate.plugin.run.session_connections import SessionConnections  # noqa: PLC0415 - only then
+            from pytest_isolate.plugin.run.session_descriptors import SessionDescriptors  # noqa: PLC0415 - only then
 
-            self.connections = SessionConnections()
-            watched.append(self.connections.opened_by)
+            self.descriptors = SessionDescriptors()
+            watched.append(self.descriptors.opened_by)
         self.placement = Placement(self.settings.fixtures_inside, self._is_inside, watched)
         self.messenger = Messenger(config)
         self.messenger.register()
@@ -69,14 +69,14 @@ class Isolation:
         """None: tests run one at a time. Not before collection: a conftest.py file may stand in the way."""
         if self.settings.jobs == 1:
             return None
-        from pytest_isolate.plugin.run import beside, jobs, session_connections  # noqa: PLC0415 - only if it is asked for
+        from pytest_isolate.plugin.run import beside, jobs, session_descriptors  # noqa: PLC0415 - only if it is asked for
 
         if (number := jobs.count(self.settings.jobs, xdist.worker_count(self.config))) == 1:
             return None
         self.in_turn = beside.obstacle(self.config, self.integrations.outside)
         if self.in_turn:
             return None
-        self.connections.add_collected(self.config.stash[session_connections.FIRST])
+        self.descriptors.add_collected(self.config.stash[session_descriptors.FIRST])
         return beside.Beside(self, number)
 
     def keep_layer(self, item: pytest.Item) -> KeepLayer | None:

@@ -1,7 +1,8 @@
-"""Connections of pytest's process: sockets and pipes by which tests talk to others, wherever they are.
+"""What modules and fixtures have open in pytest's process, and all tests would use: sockets, pipes, files.
 
 A socket of a session fixture is one socket for all forks: of two tests that use it at the same time each may read the
 other's answer. So is a connection to a database, are the pipes of a program, and what an event loop wakes itself by.
+A file has one offset for all: a test reads where another one has gone to.
 """
 
 from __future__ import annotations
@@ -11,34 +12,34 @@ from contextlib import contextmanager
 
 import pytest
 
-from pytest_isolate.session import connections
-from pytest_isolate.session.connections import Connection
+from pytest_isolate.session import shared_descriptors
+from pytest_isolate.session.shared_descriptors import Descriptor
 
 #: In ``config.stash``, where tests may run side by side: those that there were before collection: of xdist's worker,
-#: standard input, and what plugins talk through.
-FIRST: pytest.StashKey[frozenset[Connection]] = pytest.StashKey()
+#: standard input, the files of pytest's capture, and what plugins talk through.
+FIRST: pytest.StashKey[frozenset[Descriptor]] = pytest.StashKey()
 
 
-class SessionConnections:
+class SessionDescriptors:
     """Knows those that came with modules and higher-scoped fixtures. The others are of plugins."""
 
     def __init__(self) -> None:
-        self._found: set[Connection] = set()
+        self._found: set[Descriptor] = set()
 
-    def add_collected(self, first: frozenset[Connection]) -> None:
+    def add_collected(self, first: frozenset[Descriptor]) -> None:
         """After collection: what modules and conftest.py files have opened. :param first: see :data:`FIRST`."""
-        self._found |= connections.list_connections() - first
+        self._found |= shared_descriptors.list_open() - first
 
     @contextmanager
     def opened_by(self, _fixture: str) -> Iterator[None]:
         """What is opened meanwhile is the fixture's."""
-        before = connections.list_connections()
+        before = shared_descriptors.list_open()
         try:
             yield
         finally:
-            self._found |= connections.list_connections() - before
+            self._found |= shared_descriptors.list_open() - before
 
-    def is_one_open(self) -> bool:
-        """Whether there is one that tests may share."""
-        self._found = {each for each in self._found if connections.is_open(each)}
+    def is_one_shared(self) -> bool:
+        """Whether there is one that tests would share."""
+        self._found = {each for each in self._found if shared_descriptors.is_shared(each)}
         return bool(self._found)

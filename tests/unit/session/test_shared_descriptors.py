@@ -62,15 +62,15 @@ def test_a_file_whose_offset_all_have(opened: ExitStack, tmp_path: Path, mode: s
     assert not _new(before)
 
 
-def test_a_file_without_a_name(opened: ExitStack) -> None:
+def test_a_file_without_a_name() -> None:
     before = list_open()
-    file = opened.enter_context(tempfile.TemporaryFile())
-    assert {each.number for each in _new(before)} == {file.fileno()}
+    with tempfile.TemporaryFile() as file:
+        assert {each.number for each in _new(before)} == {file.fileno()}
 
 
 def test_no_device_no_folder_and_no_memory(opened: ExitStack, tmp_path: Path) -> None:
     before = list_open()
-    opened.enter_context(open("/dev/zero", "rb"))
+    opened.enter_context(Path("/dev/zero").open("rb"))
     for number in (os.open(tmp_path, os.O_RDONLY), os.memfd_create("as ours")):
         opened.callback(os.close, number)
     assert not _new(before)

@@ -70,8 +70,7 @@ def test_a_file_without_a_name() -> None:
 
 def test_no_device_no_folder_and_no_memory(opened: ExitStack, tmp_path: Path) -> None:
     before = list_open()
-    opened.enter_context(Path("/dev/zero").open("rb"))
-    for number in (os.open(tmp_path, os.O_RDONLY), os.memfd_create("as ours")):
+    for number in (os.open("/dev/zero", os.O_RDONLY), os.open(tmp_path, os.O_RDONLY), os.memfd_create("as ours")):
         opened.callback(os.close, number)
     assert not _new(before)
 

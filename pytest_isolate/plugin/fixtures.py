@@ -12,7 +12,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -31,6 +32,11 @@ ON_LACK: pytest.StashKey[Callable[[Exception], object]] = pytest.StashKey()
 OPEN_PORTS: pytest.StashKey[set[int]] = pytest.StashKey()
 #: In ``config.stash``: gives the pids of tests that run; only where several do at a time.
 RUNNING: pytest.StashKey[Callable[[], set[int]]] = pytest.StashKey()
+#: In ``config.stash``, where tests may run side by side: what this process had open before collection: standard input,
+#: what xdist's worker and plugins talk through, the files of pytest's capture. See :func:`list_descriptors`.
+FIRST_DESCRIPTORS: pytest.StashKey[frozenset[tuple[int, int, int]]] = pytest.StashKey()
+#: In ``config.stash``, where tests may run side by side: the filters of warnings that are in force between tests.
+FILTERS: pytest.StashKey[list[Any]] = pytest.StashKey()
 #: In ``config.stash`` inside a sandbox.
 ISOLATED: pytest.StashKey[Isolated] = pytest.StashKey()
 
@@ -41,6 +47,17 @@ def list_threads() -> frozenset[str]:
         return frozenset(calls.listdir("/proc/self/task"))
     except OSError:
         return frozenset()
+
+
+def list_descriptors() -> frozenset[tuple[int, int, int]]:
+    """What this process has open: number, device, inode (proc_pid_fd(5)); none where that cannot be seen."""
+    found = []
+    with suppress(OSError):
+        for number in map(int, calls.listdir("/proc/self/fd")):
+            with suppress(OSError):  # the listing's own, which is closed
+                status = calls.fstat(number)
+                found.append((number, status.st_dev, status.st_ino))
+    return frozenset(found)
 
 
 #: Threads that there were before pytest loaded anything of the project, the main one and those of xdist's worker, by

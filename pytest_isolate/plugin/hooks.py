@@ -76,10 +76,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
         kept_paths.leave(session.config)
     if session.config.stash[options.SETTINGS].jobs != 1:
-        from pytest_isolate.plugin.run import session_descriptors  # noqa: PLC0415
-        from pytest_isolate.session import shared_descriptors  # noqa: PLC0415 - only if it is asked for
-
-        session.config.stash[session_descriptors.FIRST] = shared_descriptors.list_open()
+        session.config.stash[fixtures.FIRST_DESCRIPTORS] = fixtures.list_descriptors()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # after all others: plugins and conftest files add markers in this hook
@@ -164,9 +161,7 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     manager = session.config.pluginmanager
     if session.config.stash[options.SETTINGS].jobs != 1:
-        from pytest_isolate.plugin.run import protocol_wrappers  # noqa: PLC0415 - only if it is asked for
-
-        session.config.stash[protocol_wrappers.FILTERS] = [*warnings.filters]
+        session.config.stash[fixtures.FILTERS] = [*warnings.filters]
     if not manager.hasplugin("isolate-protocol"):  # a plugin may run the loop again
         manager.register(_Protocol(), "isolate-protocol")
         if (isolation := session.config.stash.get(_ISOLATION, None)) is not None:  # it was made for the header

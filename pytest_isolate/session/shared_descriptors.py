@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
+import _socket
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -31,18 +30,16 @@ def list_open() -> frozenset[Descriptor]:
 def is_shared(descriptor: Descriptor) -> bool:
     """Whether it is still open, and forks that use it at the same time would disturb one another.
 
-    Of a socket or pipe each takes the other's data. Of a file they share the offset (fork(2)), so that one reads and
-    writes where the other has gone to. A listening socket and a pipe that is only written to do not count; and the
-    project's own, which are of ``SOCK_SEQPACKET``, are not given to forks.
+    Of a socket or pipe each takes the other's data, or tells a process what the other does not expect. Of a file they
+    share the offset (fork(2)), so that one reads and writes where the other has gone to. A listening socket does not
+    count; and the project's own, which are of ``SOCK_SEQPACKET``, are not given to forks.
     """
     number = descriptor.number
     try:
         status = calls.fstat(number)
         if (status.st_dev, status.st_ino) != descriptor[1:]:
             return False
-        if stat.S_ISSOCK(status.st_mode):
-            return _is_talked_through(number)
-        return stat.S_ISREG(status.st_mode) or calls.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE != os.O_WRONLY
+        return not stat.S_ISSOCK(status.st_mode) or _is_talked_through(number)
     except OSError:
         return False
 
@@ -58,12 +55,15 @@ def _find() -> Iterator[Descriptor]:
 
 def _may_be_shared(name: str, mode: int) -> bool:
     if stat.S_ISREG(mode):
-        return not os.readlink(f"{_FILES}/{name}").startswith(_MEMORY)
+        return not calls.readlink(f"{_FILES}/{name}").startswith(_MEMORY)
     return stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode)
 
 
 def _is_talked_through(number: int) -> bool:
-    import socket  # noqa: PLC0415 - only if there is one
-
-    with socket.socket(fileno=os.dup(number)) as copy:
-        return copy.type != socket.SOCK_SEQPACKET and not copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    socket = calls.socket(fileno=number)
+    try:
+        return socket.type != _socket.SOCK_SEQPACKET and not socket.getsockopt(
+            _socket.SOL_SOCKET, _socket.SO_ACCEPTCONN
+        )
+    finally:
+        socket.detach()

@@ -56,7 +56,7 @@ def test_one_that_stands_still_is_killed_and_the_next_test_has_a_new_one(
     project.patience = 60
     project.write(conftest=SHORT, test_it=STOPPED.replace("MARK", mark).replace("FOUND", found))
 
-    result = project.run()
+    result = project.run("--isolate-jobs=1")
 
     result.assert_outcomes(passed=4, errors=1)
     result.stdout.fnmatch_lines([told])

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_isolate.plugin.run import jobs
 from tests.support.project import Project
 
 pytestmark = pytest.mark.needs("sandbox")
+
+TWO = """
+    def test_one(): pass
+    def test_other(): pass
+"""
 
 
 @pytest.mark.parametrize(
@@ -22,7 +28,7 @@ pytestmark = pytest.mark.needs("sandbox")
     ],
 )
 def test_the_number_is_checked_and_said(project: Project, given: str, said: str) -> None:
-    project.write(test_it="def test_it(): pass")
+    project.write(test_it=TWO)
     result = project.isolated(*given.split())
     assert any(said in line for line in (*result.outlines, *result.errlines)), result.outlines
 
@@ -30,7 +36,7 @@ def test_the_number_is_checked_and_said(project: Project, given: str, said: str)
 @pytest.mark.parametrize(("name", "said"), [('"around"', "around"), ("", "wraps")])
 def test_a_plugin_that_wraps_each_test_is_named(project: Project, name: str, said: str) -> None:
     project.write(
-        test_it="def test_it(): pass",
+        test_it=TWO,
         wraps="""
         import pytest
 
@@ -56,8 +62,41 @@ def test_a_hook_that_is_in_the_way_is_said_with_its_name_and_file(project: Proje
         @pytest.hookimpl(wrapper=True)
         def pytest_runtest_protocol(item, nextitem): return (yield)
         """,
-        test_it="def test_it(): pass",
+        test_it=TWO,
     )
     lines = project.isolated("--isolate-jobs=2").outlines
     said = f"isolate: 1 job at a time, as a hook wraps pytest_runtest_protocol of each ({project.path / 'conftest.py'})"
     assert said in lines, lines
+
+
+def _said(project: Project, *options: str) -> list[str]:
+    return [line for line in project.isolated(*options).outlines if "at a time" in line]
+
+
+def test_there_are_as_many_as_cores_if_nobody_says_how_many(project: Project) -> None:
+    project.write(test_it=TWO)
+    number = jobs.count(None, workers=1)
+    said = [f"isolate: {number} at a time"] if number > 1 else []
+    assert _said(project) == said
+    assert _said(project, "--isolate-jobs=auto", "-q") == said
+    assert _said(project, "-q") == []
+    assert _said(project, "-n2") == _said(project, "-o", "isolate_jobs=1") == []
+
+
+def test_one_test_is_beside_no_other(project: Project) -> None:
+    project.write(
+        test_it="""
+        import sys
+        def test_it(): assert "pytest_isolate.plugin.run.beside" not in sys.modules
+    """
+    )
+    assert _said(project, "--isolate-jobs=3") == []
+    project.isolated("--isolate-jobs=3").assert_outcomes(passed=1)
+
+
+@pytest.mark.skipif(jobs.count(None, workers=1) == 1, reason="there is one core, so one job")
+def test_what_is_in_the_way_of_several_is_said_to_those_who_ask(project: Project) -> None:
+    project.write(test_it=TWO)
+    why = "isolate: 1 job at a time, as their output goes to the terminal at once (--capture=no)"
+    assert _said(project, "-s") == []
+    assert _said(project, "-s", "-v") == [why]

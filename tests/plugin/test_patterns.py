@@ -64,7 +64,7 @@ def test_it_is_there_also_where_re_keeps_as_many_as_it_can(project: Project) -> 
             assert bool(compiled) == (number < 2)
         """,
     )
-    project.isolated().assert_outcomes(passed=5)
+    project.isolated("--isolate-jobs=1").assert_outcomes(passed=5)
 
 
 @pytest.mark.needs("sandbox")

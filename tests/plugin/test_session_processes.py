@@ -83,6 +83,7 @@ def test_waits_for_it(ending):
     ending.terminate()
 def test_has_ended_before(ending): assert ending.poll() == ending.expected
 """,
+        "--isolate-jobs=2",  # they run one after the other all the same
     )
 
 

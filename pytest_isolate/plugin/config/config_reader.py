@@ -83,7 +83,8 @@ class ConfigReader:
             stall_timeout=STALL_TIMEOUT
             if (seconds := self._read("isolate_stall_timeout", values.seconds_or_never)) is None
             else seconds,
-            jobs=1 if (jobs := self._read("isolate_jobs", values.jobs)) is None else jobs or None,
+            jobs=(jobs := self._read("isolate_jobs", values.jobs)) or None,
+            jobs_asked=jobs is not None,
             immortal_heap=self._ini_flag("isolate_immortal_heap", default=True)
             and not option("isolate_no_immortal_heap"),
             fixtures_inside=tuple(self._config.getini("isolate_fixtures_inside")),

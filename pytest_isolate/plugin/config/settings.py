@@ -39,7 +39,8 @@ class Settings:
         keep_size: int = KEEP_SIZE,
         cgroup: str | None = None,
         stall_timeout: float = STALL_TIMEOUT,
-        jobs: int | None = 1,
+        jobs: int | None = None,
+        jobs_asked: bool = False,
         immortal_heap: bool = True,
         fixtures_inside: tuple[str, ...] = (),
         makereport_outside: tuple[str, ...] = (),
@@ -61,6 +62,7 @@ class Settings:
         self.cgroup = cgroup  #: delegated cgroup, as a path from the cgroup root
         self.stall_timeout = stall_timeout  #: seconds; see :class:`~pytest_isolate.sandbox.stalled.StallPatience`
         self.jobs = jobs  #: sandboxes that run at a time in this process; None: as many as there are cores
+        self.jobs_asked = jobs_asked  #: the user has said how many
         self.immortal_heap = immortal_heap  #: functions, classes and constants of pytest's process may become immortal
         self.fixtures_inside = fixtures_inside  #: higher-scoped ones that each sandbox sets up for itself
         self.makereport_outside = makereport_outside  #: plugins whose makereport hook is called outside, too

@@ -83,6 +83,15 @@ class MultiprocessingHelpers(Integration):
                 yield _Change(known, new, {attribute: known.get(attribute) for attribute in new})
 
 
+def helper_descriptors() -> set[int]:
+    """By which this process talks to those that multiprocessing has started for itself; tests do not use them."""
+    found = set()
+    for package, (module, (name, attributes)) in product((*_PACKAGES, *_LOKY), _STARTED.items()):
+        helper: Any = getattr(sys.modules.get(f"{package}.{module}"), name, None)
+        found |= {vars(helper).get(attribute) for attribute in attributes if helper is not None and "fd" in attribute}
+    return found - {None}
+
+
 class _Change(NamedTuple):
     """What the child is to do to the attributes of one object."""
 

@@ -13,7 +13,7 @@ from pytest_isolate.plugin import fixtures, higher_scoped_fixtures, hook_callers
 from pytest_isolate.plugin.config import item_specs, options
 from pytest_isolate.plugin.integrations import xdist
 from pytest_isolate.plugin.integrations.registry import Integrations
-from pytest_isolate.plugin.run import watchdog
+from pytest_isolate.plugin.run import jobs, watchdog
 from pytest_isolate.plugin.run.fixture_placement import Placement
 from pytest_isolate.plugin.run.isolated_item import IsolatedItem
 from pytest_isolate.plugin.run.report_sender import Messenger
@@ -42,7 +42,9 @@ class Isolation:
         self.integrations = Integrations(config, self.settings.makereport_outside)
         self.threads = SessionThreads(fixtures.FIRST_THREADS)
         watched: list[Callable[[str], AbstractContextManager[None]]] = [self.threads.started_by]
-        if self.settings.jobs != 1:
+        asked = self.settings.jobs
+        self.jobs = 1 if asked == 1 else jobs.count(asked, xdist.worker_count(config))  #: that may run at a time
+        if self.jobs > 1:
             from pytest_isolate.plugin.run.session_descriptors import SessionDescriptors  # noqa: PLC0415 - only then
 
             self.descriptors = SessionDescriptors()
@@ -56,28 +58,31 @@ class Isolation:
             from pytest_isolate.plugin.run.kept_layers import KeptLayers  # noqa: PLC0415 - only if it is asked for
 
             self._kept_layers = KeptLayers(self.settings, self.session_keeper.folders)
+        self._beside: tuple[Beside | None] | None = None  # None: it is not known yet
         self._left: int | None = None  # isolated tests to come
         self._told: dict[str, str] = {}  # what the host lacks, and the test beside which it is told
 
     def _is_inside(self, definition: pytest.FixtureDef[Any]) -> bool:
         """One that does nothing takes least time outside; but tests of two classes could not run at the same time."""
-        several = self.settings.jobs != 1
+        several = self.jobs > 1
         return self.integrations.is_inside(definition) or (several and higher_scoped_fixtures.does_nothing(definition))
 
-    @cached_property
-    def beside(self) -> Beside | None:
+    def beside(self, session: pytest.Session) -> Beside | None:
         """None: tests run one at a time. Not before collection: a conftest.py file may stand in the way."""
-        if self.settings.jobs == 1:
-            return None
-        from pytest_isolate.plugin.run import beside, jobs, session_descriptors  # noqa: PLC0415 - only if it is asked for
+        if self._beside is None:
+            self._beside = (self._make_beside(session),)
+        return self._beside[0]
 
-        if (number := jobs.count(self.settings.jobs, xdist.worker_count(self.config))) == 1:
+    def _make_beside(self, session: pytest.Session) -> Beside | None:
+        if self.jobs == 1 or self._count(session) < 2:  # noqa: PLR2004 - one is beside no other
             return None
+        from pytest_isolate.plugin.run import beside  # noqa: PLC0415 - not for one test, nor one at a time
+
         self.in_turn = beside.obstacle(self.config, self.integrations.outside)
         if self.in_turn:
             return None
-        self.descriptors.add_collected(self.config.stash[session_descriptors.FIRST])
-        return beside.Beside(self, number)
+        self.descriptors.add_collected(self.config.stash[fixtures.FIRST_DESCRIPTORS])
+        return beside.Beside(self, self.jobs)
 
     def keep_layer(self, item: pytest.Item) -> KeepLayer | None:
         """What is to be called at the end of a run of ``item``, if layers are kept."""
@@ -121,10 +126,11 @@ class Isolation:
         if unknown := higher_scoped_fixtures.find_unknown(item, self.settings.fixtures_inside):
             # No error: a run of some of the tests need not have the conftest.py file that has the fixture.
             yield f"isolate: isolate_fixtures_inside names what is no fixture of this run: {', '.join(unknown)}"
-        beside = self.beside
-        if self.in_turn:
+        beside = self.beside(item.session)
+        asked, verbose = self.settings.jobs_asked, self.config.option.verbose
+        if self.in_turn and (asked or verbose > 0):
             yield f"isolate: 1 job at a time, as {self.in_turn}"
-        if beside is not None:
+        if beside is not None and (asked or verbose >= 0):
             yield f"isolate: {beside.jobs} at a time"
         plugins = hook_callers.find_plugins(self.config, self.settings.makereport_outside)
         if unknown := [name for name, found in plugins.items() if not found]:
@@ -143,10 +149,10 @@ class Isolation:
         hooks = item.ihook  # once, as pytest's own runner: it is looked up anew each time
         hooks.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         try:
-            if self.beside is None:
+            if (beside := self.beside(item.session)) is None:
                 IsolatedItem(self, item, nextitem, spec, ahead).run_phases()
             else:
-                self.beside.take(item, nextitem, spec).run_phases()
+                beside.take(item, nextitem, spec).run_phases()
         finally:
             # As pytest's own runner does, so that fixture values do not live as long as the session.
             # Private: Item._request, 8.0 to 9.2.
@@ -158,10 +164,12 @@ class Isolation:
     def count_remaining(self, session: pytest.Session) -> int:
         """About how many isolated tests are still to run in this process, with the one that asks."""
         if self._left is None:
-            isolated = sum(item_specs.spec_for(item) is not None for item in session.items)
-            self._left = isolated // xdist.worker_count(self.config)
+            self._left = self._count(session) // xdist.worker_count(self.config)
         self._left -= 1
         return self._left + 1
+
+    def _count(self, session: pytest.Session) -> int:
+        return sum(item_specs.spec_for(item) is not None for item in session.items)
 
     def take_unread_output(self) -> dict[str, str]:
         """What the child wrote and did not read back, by stream: all of the phase in which it died.
@@ -182,12 +190,12 @@ class Isolation:
 
     def finish(self) -> None:
         """Let other plugins know that all tests have been run. For the end of ``pytest_runtestloop``."""
-        if (beside := vars(self).get("beside")) is not None:
+        for beside in filter(None, self._beside or ()):
             beside.discard_all()
         self.integrations.finish()
 
     def close(self) -> None:
         """End the keeper, if there is one."""
-        if (beside := vars(self).get("beside")) is not None:
+        for beside in filter(None, self._beside or ()):
             beside.close()
         self.session_keeper.close()

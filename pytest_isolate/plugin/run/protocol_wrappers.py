@@ -12,10 +12,7 @@ from typing import Any
 
 import pytest
 
-from pytest_isolate.plugin import hook_callers
-
-#: In ``config.stash``: the filters that are in force between tests.
-FILTERS: pytest.StashKey[list[Any]] = pytest.StashKey()
+from pytest_isolate.plugin import fixtures, hook_callers
 
 
 class ProtocolWrappers:
@@ -23,7 +20,7 @@ class ProtocolWrappers:
 
     def __init__(self, item: pytest.Item) -> None:
         self._item = item
-        self._filters = item.config.stash.get(FILTERS, [])
+        self._filters = item.config.stash.get(fixtures.FILTERS, [])
         self._wrappers: list[Callable[..., Generator[object, object, object]]] = hook_callers.own_wrappers(item)
         self._entered: list[object] = []  # else they would be left at once
 

@@ -10,14 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
-
-from pytest_isolate.session import shared_descriptors
-from pytest_isolate.session.shared_descriptors import Descriptor
-
-#: In ``config.stash``, where tests may run side by side: those that there were before collection: of xdist's worker,
-#: standard input, the files of pytest's capture, and what plugins talk through.
-FIRST: pytest.StashKey[frozenset[Descriptor]] = pytest.StashKey()
+from pytest_isolate.plugin.integrations.multiprocessing_helpers import helper_descriptors
+from pytest_isolate.session.shared_descriptors import Descriptor, is_shared, list_open
 
 
 class SessionDescriptors:
@@ -26,20 +20,23 @@ class SessionDescriptors:
     def __init__(self) -> None:
         self._found: set[Descriptor] = set()
 
-    def add_collected(self, first: frozenset[Descriptor]) -> None:
-        """After collection: what modules and conftest.py files have opened. :param first: see :data:`FIRST`."""
-        self._found |= shared_descriptors.list_open() - first
+    def add_collected(self, first: frozenset[tuple[int, int, int]]) -> None:
+        """After collection: what modules and conftest.py files have opened.
+
+        :param first: see :data:`pytest_isolate.plugin.fixtures.FIRST_DESCRIPTORS`.
+        """
+        self._found |= list_open() - first
 
     @contextmanager
     def opened_by(self, _fixture: str) -> Iterator[None]:
         """What is opened meanwhile is the fixture's."""
-        before = shared_descriptors.list_open()
+        before = list_open()
         try:
             yield
         finally:
-            self._found |= shared_descriptors.list_open() - before
+            self._found |= list_open() - before
 
     def is_one_shared(self) -> bool:
         """Whether there is one that tests would share."""
-        self._found = {each for each in self._found if shared_descriptors.is_shared(each)}
-        return bool(self._found)
+        self._found = {each for each in self._found if is_shared(each)}
+        return bool(self._found) and not {each.number for each in self._found} <= helper_descriptors()

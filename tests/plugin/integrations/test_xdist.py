@@ -102,10 +102,10 @@ def test_a_worker_at_the_other_end_of_a_socket_isolates_and_keeps_its_channel(pr
 @pytest.mark.parametrize("options", [("--isolate-all",), ()])
 def test_the_header_says_what_is_in_force_in_the_workers(project: Project, options: tuple[str, ...]) -> None:
     project.write(test_it="import pytest\n@pytest.mark.isolate\ndef test_it(): pass\ndef test_other(): pass")
-    plain = [line for line in project.run(*options).outlines if line.startswith("isolate: ")]
+    plain = [line for line in project.run(*options, "--isolate-jobs=1").outlines if line.startswith("isolate: ")]
     first = ["isolate: all tests, in sandboxes of each xdist worker"] if options else []
 
-    lines = [line for line in project.run(*options, "-n2").outlines if line.startswith("isolate: ")]
+    lines = [line for line in project.run(*options, "--isolate-jobs=1", "-n2").outlines if line.startswith("isolate: ")]
 
     assert lines == [*first, *plain]
 

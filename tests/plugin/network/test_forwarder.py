@@ -94,4 +94,4 @@ def test_no_test_holds_a_socket_of_ours_and_there_is_a_forwarder_only_when_there
         def test_with(server): assert sockets() == before + 1
         """,
     )
-    project.isolated().assert_outcomes(passed=5)
+    project.isolated("--isolate-jobs=1").assert_outcomes(passed=5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from types import TracebackType
 from typing import Any, Literal
 
 import pytest
@@ -27,6 +28,16 @@ def report_phase(
 ) -> pytest.TestReport:
     """Run a phase whose body is ``body``, and make its report."""
     return make_report(item, run_phase(when, body, **arguments))
+
+
+def failed_call(error: BaseException, traceback: TracebackType | None) -> pytest.CallInfo[object]:
+    """A call that ``error`` has ended from outside of the test. :param traceback: what is to be shown of its own."""
+
+    def fail() -> None:
+        __tracebackhide__ = True
+        raise error.with_traceback(traceback)
+
+    return run_phase("call", fail)
 
 
 def make_report(item: pytest.Item, call: pytest.CallInfo[Any]) -> pytest.TestReport:

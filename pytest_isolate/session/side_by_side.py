@@ -10,7 +10,7 @@ from pytest_isolate.linux.calls import calls
 from pytest_isolate.linux.native import Fd
 from pytest_isolate.sandbox import leak_look
 from pytest_isolate.sandbox.watcher import wait_for_one
-from pytest_isolate.session import leaks, outcome_builder
+from pytest_isolate.session import leaks, outcome_builder, own_handlers
 from pytest_isolate.session.begun_run import Run
 from pytest_isolate.session.interrupted import Interrupted
 from pytest_isolate.spec.errors import SetupError
@@ -159,8 +159,8 @@ class SideBySide:
         except BaseException as error:
             for run in runs:
                 self._give_back(run)
-            if isinstance(error, OSError):  # by itself each comes again, and is told then
-                return
+            if isinstance(error, OSError) and own_handlers.find_raised(error) is None:
+                return  # by itself each comes again, and is told then
             raise
         interrupt = None
         for run, watcher in zip(runs, watchers, strict=True):
@@ -235,8 +235,9 @@ class SideBySide:
                 run.outcome = outcome_builder.conclude(run.held, ended, trouble, run.keep, take=False)
                 if leaks.are_looked_for(run.held):
                     run.outcome = leaks.complete(run.outcome, run.held)
-        except (SetupError, OSError):  # by itself it comes again, and is told then, or it does not
-            pass
+        except (SetupError, OSError) as error:  # by itself it comes again, and is told then, or it does not
+            if own_handlers.find_raised(error) is not None:
+                raise
         finally:
             self._leave(run)
 

@@ -30,6 +30,7 @@ from pytest_isolate.plugin.integrations.rerunfailures import Attempts
 from pytest_isolate.plugin.report import conclusion, received, reports
 from pytest_isolate.plugin.run import child_protocol, kept_folders, watchdog
 from pytest_isolate.plugin.run.thread_logs import ThreadLogs
+from pytest_isolate.session import own_handlers
 from pytest_isolate.session.interrupted import Interrupted
 from pytest_isolate.spec.errors import IsolateError, SetupError, UnsupportedError
 
@@ -74,14 +75,17 @@ class IsolatedItem:
             return
         attempts = Attempts(self._item)
         for attempts_before in attempts:
-            end: tuple[Outcome, str] | IsolateError
+            end: tuple[Outcome, str] | BaseException
             try:
                 end = self.run(failure, attempts_before)
             except IsolateError as error:
                 end = error
-            if isinstance(end, IsolateError):  # out of its handler, where pytest would show it a second time, as cause
-                self._complete_set_up()
-                self._end_unrun(self._report_lack(end))
+            except BaseException as error:
+                if own_handlers.find_raised(error) is None:
+                    raise
+                end = error
+            if isinstance(end, BaseException):  # out of its handler, where pytest would show it a second time, as cause
+                self._end_broken(setup, end)
                 return
             outcome, thread_log = end
             result = self.receive(outcome, thread_log)
@@ -116,11 +120,14 @@ class IsolatedItem:
 
         :param failure: what the set-up raised here, which the child is to raise.
         :raises IsolateError: the test was not run.
+        :raises BaseException: what a signal handler of this process has raised meanwhile.
         """
         try:
             with self._listen_to_threads() as thread_logs:
                 outcome = self._run_child(self._prepare_child(failure, attempts_before, thread_logs))
         except OSError as error:
+            if own_handlers.find_raised(error) is not None:
+                raise
             raise SetupError.of("run the test", error) from error
         return outcome, "" if thread_logs is None else thread_logs.text()
 
@@ -213,10 +220,13 @@ class IsolatedItem:
         # as pytest does (its issue 11706)
         following = None if session.shouldfail or session.shouldstop else self._nextitem
         hook = hook_callers.own_hook(item.config, "pytest_runtest_teardown")
-        call = phases.run_phase("teardown", hook, item=item, nextitem=following)
-        report = phases.make_report(item, call)
-        if call.excinfo is not None and report.failed:  # for --pdb; the child has called it for what failed inside
-            item.ihook.pytest_exception_interact(node=item, call=call, report=report)
+        return self._report_shown(phases.run_phase("teardown", hook, item=item, nextitem=following))
+
+    def _report_shown(self, call: pytest.CallInfo[object]) -> pytest.TestReport:
+        """The report of a phase, of which --pdb is told; the child has told it of what failed inside."""
+        report = phases.make_report(self._item, call)
+        if call.excinfo is not None and report.failed:
+            self._hooks.pytest_exception_interact(node=self._item, call=call, report=report)
         return report
 
     def _prepare_child(
@@ -258,6 +268,17 @@ class IsolatedItem:
         if self._isolation.settings.unsupported == "skip" and isinstance(error, UnsupportedError):
             return reports.make_skipped(self._item, str(error))
         return reports.make_error(self._item, self._isolation.tell_lack(error, self._item))
+
+    def _end_broken(self, setup: pytest.CallInfo[object], error: BaseException) -> None:
+        """The end of a test that was not run, or in whose stead a signal handler of this process has failed."""
+        self._complete_set_up()
+        if isinstance(error, IsolateError):
+            self._end_unrun(self._report_lack(error))
+            return
+        if setup.excinfo is None:
+            self._log(phases.make_report(self._item, setup))
+            setup = phases.failed_call(error, own_handlers.find_raised(error))
+        self._end_unrun(self._report_shown(setup))
 
     def _end_unrun(self, setup: pytest.TestReport) -> None:
         """The end of a test that was not run."""

@@ -21,6 +21,7 @@ from pytest_isolate.plugin.run.isolated_item import IsolatedItem
 from pytest_isolate.plugin.run.own_output import OwnOutput
 from pytest_isolate.plugin.run.protocol_wrappers import ProtocolWrappers
 from pytest_isolate.plugin.run.schedule import Begin, Wish
+from pytest_isolate.session import own_handlers
 from pytest_isolate.session.interrupted import Interrupted
 from pytest_isolate.spec.errors import IsolateError
 
@@ -86,8 +87,10 @@ class ItemBeside(IsolatedItem):
         try:
             begin_log = partial(live_log.begin, self._item.config)
             self._run = self._start(failure, [ProtocolWrappers(self._item).enter, begin_log])
-        except (IsolateError, OSError):
+        except BaseException as error:
             self._beside.is_over(self)
+            if not _comes_again(error):
+                raise
 
     def have_turn(self, nextitem: pytest.Item | None) -> None:
         """It is its turn now, and this is what follows."""
@@ -115,8 +118,11 @@ class ItemBeside(IsolatedItem):
             with self._listen_to_threads() as thread_logs:
                 self._beside.thread_logs = thread_logs
                 outcome = self._wait_beside(failure, wish)
-        except (IsolateError, OSError):
+        except BaseException as error:
             self._beside.is_over(self)
+            if not _comes_again(error):
+                self._beside.discard_all()  # wherever it was, what others have told may be lost
+                raise
             return None
         return None if outcome is None else (outcome, "" if thread_logs is None else thread_logs.text())
 
@@ -173,6 +179,11 @@ class ItemBeside(IsolatedItem):
         if result.stops or result.interrupt is not None or session.shouldfail or session.shouldstop:
             self._beside.discard_all()  # what they were forked under is torn down now
         super().tear_down(result)
+
+
+def _comes_again(error: BaseException) -> bool:
+    """Whether the test is to be run by itself, which tells the error if it is there again."""
+    return isinstance(error, (IsolateError, OSError)) and own_handlers.find_raised(error) is None
 
 
 def _folder_name(item: pytest.Item) -> str | None:

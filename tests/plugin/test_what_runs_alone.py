@@ -253,13 +253,6 @@ def test_a_thread_that_a_module_has_started_keeps_no_test_waiting(project: Proje
     assert other[0] < one[1]
 
 
-def test_what_multiprocessing_has_started_for_itself_keeps_no_test_waiting(project: Project) -> None:
-    starts = "from multiprocessing import resource_tracker; resource_tracker.ensure_running()"
-    project.write(test_it=f"{starts}\n{TWO_SLOW_TESTS}")
-    one, other = project.spans("--isolate-jobs=2")
-    assert other[0] < one[1]
-
-
 def test_tests_that_share_a_file_of_sqlite_run_one_at_a_time(project: Project) -> None:
     project.write(
         test_it="""

@@ -123,9 +123,8 @@ def _values(config: pytest.Config, given: argparse.Namespace, names: Iterable[st
 
 def _beside_options(config: pytest.Config, given: argparse.Namespace) -> Iterator[str]:
     """Where plugins write what no option names."""
-    if (page := getattr(given, "htmlpath", None)) and not getattr(given, "self_contained_html", False):
-        folder = os.path.dirname(os.path.expanduser(os.path.expandvars(str(page))))
-        yield os.path.join(config.invocation_params.dir, folder, "assets")  # of pytest-html, with its style sheet
+    if not getattr(given, "self_contained_html", False):  # of pytest-html, with its style sheet
+        yield from (os.path.join(os.path.dirname(page), "assets") for page in _values(config, given, ["htmlpath"]))
     if getattr(given, "profile", False) or getattr(given, "profile_svg", False):  # of pytest-profiling
         yield os.path.join(config.invocation_params.dir, "prof")
     if hasattr(given, "tracing") and hasattr(given, "screenshot"):  # of pytest-playwright

@@ -37,6 +37,8 @@ RUNNING: pytest.StashKey[Callable[[], set[int]]] = pytest.StashKey()
 FIRST_DESCRIPTORS: pytest.StashKey[frozenset[tuple[int, int, int]]] = pytest.StashKey()
 #: In ``config.stash``, where tests may run side by side: the filters of warnings that are in force between tests.
 FILTERS: pytest.StashKey[list[Any]] = pytest.StashKey()
+#: In ``config.stash``, where tests may run side by side: how many have run alone, by what they reach.
+ALONE: pytest.StashKey[dict[str, int]] = pytest.StashKey()
 #: In ``config.stash`` inside a sandbox.
 ISOLATED: pytest.StashKey[Isolated] = pytest.StashKey()
 

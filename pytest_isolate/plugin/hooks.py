@@ -187,7 +187,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     rows = config.stash[options.SETTINGS].usage_rows
     if rows is None:
         rows = 0 if terminalreporter.verbosity < 0 else summary.ROWS
-    for title, lines in summary.sections(reports, rows=rows, imported=imports.imported(config)):
+    imported, alone = imports.imported(config), config.stash.get(fixtures.ALONE, {})
+    for title, lines in summary.sections(reports, rows=rows, imported=imported, alone=alone):
         terminalreporter.section(title)
         for line in lines:
             terminalreporter.line(line)

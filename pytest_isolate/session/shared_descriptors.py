@@ -27,6 +27,12 @@ def list_open() -> frozenset[Descriptor]:
     return frozenset(_find())
 
 
+def kind(descriptor: Descriptor) -> str:
+    """What it is: socket, pipe, file."""
+    mode = calls.fstat(descriptor.number).st_mode
+    return "socket" if stat.S_ISSOCK(mode) else "pipe" if stat.S_ISFIFO(mode) else "file"
+
+
 def is_shared(descriptor: Descriptor) -> bool:
     """Whether it is still open, and forks that use it at the same time would disturb one another.
 

@@ -100,3 +100,30 @@ def test_what_is_in_the_way_of_several_is_said_to_those_who_ask(project: Project
     why = "isolate: 1 job at a time, as their output goes to the terminal at once (--capture=no)"
     assert _said(project, "-s") == []
     assert _said(project, "-s", "-v") == [why]
+
+
+@pytest.mark.parametrize(
+    ("mark", "said"),
+    [
+        ("", ["20 tests: a file of the fixture log is open in pytest's process"]),
+        ("exclusive=True", []),
+        ("exclusive=False", []),
+    ],
+)
+def test_what_keeps_many_tests_from_running_side_by_side_is_said(project: Project, mark: str, said: list[str]) -> None:
+    project.write(
+        test_it=f"""
+        import pytest
+
+        @pytest.fixture(scope="module")
+        def log(tmp_path_factory):
+            with (tmp_path_factory.mktemp("it") / "log").open("w") as log: yield log
+
+        @pytest.mark.isolate({mark})
+        @pytest.mark.parametrize("number", range(20))
+        def test_it(log, number): pass
+        """
+    )
+    lines = project.run("--isolate-jobs=2").outlines
+    assert [line for line in lines if " tests: " in line] == said
+    assert ("isolated tests that ran one at a time" in " ".join(lines)) == bool(said)

@@ -18,6 +18,9 @@ _PREFIX = "isolate_"
 _NAMED = 2  # leaks of a test
 _MANY = 3  # modules for each test of the run, in the mean, which takes a millisecond or more
 
+#: How many tests that ran alone are worth a word: so many, and one of so many.
+_ALONE, _PART = 20, 4
+
 
 class Row(NamedTuple):
     """Figures of one test; None where the kernel gave none."""
@@ -38,12 +41,17 @@ class Row(NamedTuple):
 
 
 def sections(
-    reports: Iterable[object], *, rows: int, imported: Mapping[str, tuple[int, int]] = MappingProxyType({})
+    reports: Iterable[object],
+    *,
+    rows: int,
+    imported: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+    alone: Mapping[str, int] = MappingProxyType({}),
 ) -> Iterator[tuple[str, list[str]]]:
     """Title and lines of each part of the summary; nothing if no test was isolated.
 
     :param rows: of the usage table, 0 for none.
     :param imported: how many modules tests have imported anew, by package, and in how many tests.
+    :param alone: how many tests have run alone where several may run at a time, by what they reach.
     """
     tests = _properties_by_test(reports)
     found = [_row(test, properties) for test, properties in tests.items()]
@@ -58,6 +66,8 @@ def sections(
         yield title, table(heaviest)
     if rows and (anew := _imported_anew(imported, len(found))):
         yield "imported anew in many sandboxes", anew
+    if rows and sum(alone.values()) >= max(_ALONE, len(found) / _PART):
+        yield "isolated tests that ran one at a time", _ran_alone(alone)
     if leaks := _left_behind(tests):
         yield "tests that left something behind (--isolate-leaks)", leaks
     if missing := _not_in_force(tests):
@@ -71,6 +81,12 @@ def _imported_anew(imported: Mapping[str, tuple[int, int]], tests: int) -> list[
         for modules, package, times in sorted(often, reverse=True)
         if times > 1
     ]
+
+
+def _ran_alone(alone: Mapping[str, int]) -> list[str]:
+    often = sorted(alone.items(), key=lambda each: each[1], reverse=True)
+    hint = "Those that do not disturb one another run side by side if they have exclusive=False."
+    return [*(f"{number} tests: {why}" for why, number in often), hint]
 
 
 def table(rows: Sequence[Row]) -> list[str]:

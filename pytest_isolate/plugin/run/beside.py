@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_isolate.session.side_by_side import SideBySide
     from pytest_isolate.spec.spec import Spec
 
+_EXCLUSIVE = "exclusive=True"
 _AHEAD = 32  # for each job: how many may have begun and wait for their turn
 
 
@@ -141,28 +142,44 @@ class Beside:
         ahead = None if nextitem is None else item_specs.spec_for(nextitem)
         return ItemBeside(self._isolation, item, nextitem, spec, ahead, beside=self, turn=turn)
 
-    def stands_alone(self, item: pytest.Item, spec: Spec) -> bool:
-        """Whether it reaches something outside of its sandbox, and so must run beside no other."""
+    def why_alone(self, item: pytest.Item, spec: Spec) -> str | None:
+        """What it reaches outside of its sandbox, so that it must run beside no other; None: nothing."""
         try:
             keeper = self._isolation.keeper()
             if keeper.degraded(spec):
-                return True
+                return "isolation is degraded"
             if spec.exclusive is not None:
-                return spec.exclusive
-            if self._shares_process() or self._isolation.integrations.stands_alone(item):
-                return True
-            return spec.network != "none" or bool(spec.writable or spec.devices) or keeper.reaches_out(spec)
+                return _EXCLUSIVE if spec.exclusive else None
+            if self._isolation.integrations.stands_alone(item):
+                return "a plugin measures them, or reruns them"
+            if (why := self._shared_outside() or _reached(spec)) is not None:
+                return why
+            return "a server of a fixture, or a database" if keeper.reaches_out(spec) else None
         except IsolateError:
-            return True
+            return "the host lacks something"
 
-    def _shares_process(self) -> bool:
-        """Whether pytest's process has what all tests would use at the same time."""
-        return self._isolation.threads.may_log() or self._isolation.descriptors.is_one_shared()
+    def _shared_outside(self) -> str | None:
+        """What pytest's process has that all tests would use at the same time."""
+        isolation = self._isolation
+        return "threads of pytest's process may log" if isolation.threads.may_log() else isolation.descriptors.shared()
+
+    def note_alone(self, why: str) -> None:
+        """A test runs alone, for the summary; not if its user wants that."""
+        if why == _EXCLUSIVE:
+            return
+        alone = self._isolation.config.stash.setdefault(fixtures.ALONE, {})
+        alone[why] = alone.get(why, 0) + 1
 
     def is_taken(self, test: ItemBeside) -> bool:
         """Whether a test before it, whose folder has not come out yet, may make a folder of the same name."""
         folders = {other.folder for other in self._tests.values() if other.turn < test.turn}
         return test.folder is not None and test.folder in (self._folder, *folders)
+
+
+def _reached(spec: Spec) -> str | None:
+    if spec.network != "none":
+        return f'network="{spec.network}"'
+    return next((key for key in ("writable", "devices") if getattr(spec, key)), None)
 
 
 def obstacle(config: pytest.Config, makereport_outside: Iterable[str]) -> str | None:

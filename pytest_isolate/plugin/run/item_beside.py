@@ -57,6 +57,7 @@ class ItemBeside(IsolatedItem):
         self._asked = spec
         self._setup: pytest.CallInfo[object] | None = None  # of a run that was begun ahead
         self._run: Run | None = None
+        self._why_alone: str | None = None
         self._unread: dict[str, str] = {}
         self._live = (b"", b"")
 
@@ -66,7 +67,8 @@ class ItemBeside(IsolatedItem):
         return Wish(self._when(), jobs=max(1, math.ceil(limits.cpus or 1)), memory=limits.memory or 0)
 
     def _when(self) -> Begin:
-        if self._beside.stands_alone(self._item, self._asked):
+        self._why_alone = self._beside.why_alone(self._item, self._asked)
+        if self._why_alone is not None:
             return Begin.ALONE
         if not higher_scoped_fixtures.is_free(self._item, self._fixtures_outside):
             return Begin.BARRIER
@@ -112,7 +114,8 @@ class ItemBeside(IsolatedItem):
         """As :meth:`run`; None: it has to be run by itself."""
         self._stop_timers()  # before the look at threads, which pytest-timeout's timer may be
         wish = None if self._run is not None else self.wish()
-        if wish is not None and wish.begin is Begin.ALONE:
+        if wish is not None and self._why_alone is not None:
+            self._beside.note_alone(self._why_alone)
             return None
         try:
             with self._listen_to_threads() as thread_logs:

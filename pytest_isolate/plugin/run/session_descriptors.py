@@ -11,32 +11,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pytest_isolate.plugin.integrations.multiprocessing_helpers import helper_descriptors
-from pytest_isolate.session.shared_descriptors import Descriptor, is_shared, list_open
+from pytest_isolate.session.shared_descriptors import Descriptor, is_shared, kind, list_open
 
 
 class SessionDescriptors:
     """Knows those that came with modules and higher-scoped fixtures. The others are of plugins."""
 
     def __init__(self) -> None:
-        self._found: set[Descriptor] = set()
+        self._owners: dict[Descriptor, str] = {}
 
     def add_collected(self, first: frozenset[tuple[int, int, int]]) -> None:
         """After collection: what modules and conftest.py files have opened.
 
         :param first: see :data:`pytest_isolate.plugin.fixtures.FIRST_DESCRIPTORS`.
         """
-        self._found |= list_open() - first
+        self._owners |= dict.fromkeys(list_open() - first, "a module")
 
     @contextmanager
-    def opened_by(self, _fixture: str) -> Iterator[None]:
+    def opened_by(self, fixture: str) -> Iterator[None]:
         """What is opened meanwhile is the fixture's."""
         before = list_open()
         try:
             yield
         finally:
-            self._found |= list_open() - before
+            self._owners |= dict.fromkeys(list_open() - before, f"the fixture {fixture}")
 
-    def is_one_shared(self) -> bool:
-        """Whether there is one that tests would share."""
-        self._found = {each for each in self._found if is_shared(each)}
-        return bool(self._found) and not {each.number for each in self._found} <= helper_descriptors()
+    def shared(self) -> str | None:
+        """One that tests would share, and whose it is; None: there is none."""
+        self._owners = {each: owner for each, owner in self._owners.items() if is_shared(each)}
+        helpers = helper_descriptors() if self._owners else set()
+        found = ((each, owner) for each, owner in self._owners.items() if each.number not in helpers)
+        return next((f"a {kind(each)} of {owner} is open in pytest's process" for each, owner in found), None)

@@ -111,3 +111,17 @@ def test_tests_that_left_something_are_named_the_worst_first() -> None:
     assert lines[0] == "test_12: port 0.0.0.0:80; port 0.0.0.0:80; and 10 more"
     assert lines[-1] == "... and 2 more tests"
     assert len(lines) == 11
+
+
+def test_what_keeps_many_tests_from_running_side_by_side_is_told() -> None:
+    reports = [report(f"test_{number}", wall_seconds=1.0) for number in range(100)]
+    title, lines = list(summary.sections(reports, rows=10, alone={"a": 5, "b": 20}))[-1]
+    assert title == "isolated tests that ran one at a time"
+    assert lines[:2] == ["20 tests: b", "5 tests: a"]
+    assert "exclusive=False" in lines[2]
+
+
+@pytest.mark.parametrize(("rows", "alone"), [(0, {"a": 100}), (10, {"a": 12, "b": 12}), (10, {})])
+def test_it_is_not_told_of_few_nor_where_no_table_is_asked_for(rows: int, alone: dict[str, int]) -> None:
+    reports = [report(f"test_{number}", wall_seconds=1.0) for number in range(100)]
+    assert not [title for title, _ in summary.sections(reports, rows=rows, alone=alone) if "at a time" in title]

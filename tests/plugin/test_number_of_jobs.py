@@ -100,6 +100,9 @@ def test_what_is_in_the_way_of_several_is_said_to_those_who_ask(project: Project
     why = "isolate: 1 job at a time, as their output goes to the terminal at once (--capture=no)"
     assert _said(project, "-s") == []
     assert _said(project, "-s", "-v") == [why]
+    live = "isolate: 1 job at a time, as what a test logs is shown at once (log_cli)"
+    assert _said(project, "--log-cli-level=INFO", "-v") == [live]
+    assert _said(project, "--log-cli-level=INFO", "--isolate-jobs=2") == ["isolate: 2 at a time"]
 
 
 @pytest.mark.parametrize(

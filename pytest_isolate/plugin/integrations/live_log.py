@@ -84,6 +84,11 @@ def begin(config: pytest.Config) -> None:
         handler.set_when("start")
 
 
+def is_shown(config: pytest.Config) -> bool:
+    """Whether there is such a log."""
+    return _handler(config) is not None
+
+
 def _handler(config: pytest.Config) -> Any:
     handler = getattr(config.pluginmanager.getplugin("logging-plugin"), "log_cli_handler", None)
     return handler if hasattr(handler, "stream") else None

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_isolate.plugin import fixtures, hook_callers
 from pytest_isolate.plugin.config import item_specs
-from pytest_isolate.plugin.integrations import xdist
+from pytest_isolate.plugin.integrations import live_log, xdist
 from pytest_isolate.plugin.run.item_beside import ItemBeside
 from pytest_isolate.plugin.run.own_output import Streams
 from pytest_isolate.plugin.run.schedule import Begin, Schedule, Wish
@@ -182,8 +182,13 @@ def _reached(spec: Spec) -> str | None:
     return next((key for key in ("writable", "devices") if getattr(spec, key)), None)
 
 
-def obstacle(config: pytest.Config, makereport_outside: Iterable[str]) -> str | None:
-    """Why the tests of this session run one at a time whatever was asked for; None if nothing is in the way."""
+def obstacle(config: pytest.Config, makereport_outside: Iterable[str], *, asked: bool) -> str | None:
+    """Why the tests of this session run one at a time; None if nothing is in the way.
+
+    :param asked: the user has said how many are to run at a time, so that this is worth what it costs.
+    """
+    if not asked and live_log.is_shown(config):
+        return "what a test logs is shown at once (log_cli)"
     return next(_obstacles(config, makereport_outside), None)
 
 

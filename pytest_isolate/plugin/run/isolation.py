@@ -78,7 +78,7 @@ class Isolation:
             return None
         from pytest_isolate.plugin.run import beside  # noqa: PLC0415 - not for one test, nor one at a time
 
-        self.in_turn = beside.obstacle(self.config, self.integrations.outside)
+        self.in_turn = beside.obstacle(self.config, self.integrations.outside, asked=self.settings.jobs_asked)
         if self.in_turn:
             return None
         self.descriptors.add_collected(self.config.stash[fixtures.FIRST_DESCRIPTORS])

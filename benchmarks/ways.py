@@ -103,7 +103,8 @@ def test_nothing(number):
             pass
 """
 
-_OURS = ("-p", "pytest_isolate.plugin.hooks", "--isolate-all")
+_SIDE_BY_SIDE = ("-p", "pytest_isolate.plugin.hooks", "--isolate-all")
+_OURS = (*_SIDE_BY_SIDE, "--isolate-jobs=1")  # as all others do
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,7 @@ WAYS = {
             caveat="a new pytest for each test, so 20 tests at most",
         ),
         Way("isolate", _OURS, rootless=True),
+        Way("isolate, all cores", _SIDE_BY_SIDE, rootless=True, workers=(1,)),
         Way("isolate, mortal heap", (*_OURS, "--isolate-no-immortal-heap"), rootless=True),
         Way("isolate, no cgroups", (*_OURS, "-p", "no_cgroups"), rootless=True),
     )

@@ -54,7 +54,7 @@ def _run(part: str, given: argparse.Namespace, machine: Machine, folder: Path) -
                 given.jobs, machine, folder / "jobs8", "--isolate-jobs=8"
             )
         case "day":
-            return many.run(given.day, machine, folder / part)
+            return many.run(given.day, machine, folder / part, "--isolate-jobs=1")
         case _:
             return many.run_plain(given.day, machine, folder / part)
 

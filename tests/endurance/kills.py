@@ -20,7 +20,12 @@ from tests.support.helper_processes import builders_of, helpers_of
 _TESTS = 12
 _SECONDS = 600.0  # for one run, on a machine however slow; more is a hang
 _SHARE = 0.7  # of a run's time, within which it is disturbed: later on it has often ended
-WAYS: tuple[tuple[str, ...], ...] = ((), ("--isolate-jobs=4",), ("-n2",), ("-n2", "--isolate-jobs=2"))
+WAYS: tuple[tuple[str, ...], ...] = (
+    ("--isolate-jobs=1",),
+    ("--isolate-jobs=4",),
+    ("-n2",),
+    ("-n2", "--isolate-jobs=2"),
+)
 VICTIMS = ("pytest", "builder", "init", "test", "broker", "worker")
 
 

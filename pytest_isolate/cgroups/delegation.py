@@ -203,7 +203,7 @@ def is_ours(pid: int, proc: Path) -> bool:
 
     A builder, and what it has started, belong where their pytest does.
     """
-    own = calls.getpid() if proc == Path("/proc") else int(calls.readlink(proc / "self"))
+    own = calls.getpid() if proc == Path("/proc") else int(calls.readlink(f"{proc}/self"))
     pid = next((pytest for each in _ancestry(pid, proc) if (pytest := served(each, proc))), pid)
     ancestors = set(_ancestry(own, proc))
     if pid in ancestors or own in _ancestry(pid, proc):
@@ -227,7 +227,7 @@ def _ancestry(pid: int, proc: Path) -> Iterable[int]:
 
 def _words(pid: int, proc: Path) -> bytes:
     try:
-        return files.read_bytes(proc / str(pid) / "cmdline")
+        return files.read_bytes(f"{proc}/{pid}/cmdline")
     except OSError:
         return b""
 
@@ -236,7 +236,7 @@ def _describe(pid: int, proc: Path) -> str:
     if not pid:
         return "one outside of this pid namespace"
     try:
-        return f"{pid} {files.read_text(proc / str(pid) / 'comm').strip()}"
+        return f"{pid} {files.read_text(f'{proc}/{pid}/comm').strip()}"
     except OSError:
         return str(pid)
 

@@ -69,7 +69,7 @@ def own_path(proc: Path, version: Version, controllers: frozenset[str] = frozens
 
 def _lines(proc: Path) -> list[str]:
     """Not splitlines(): all that it takes for a line's end, but a line feed, may be in the name of a group."""
-    return [line for line in files.read_text(proc / "self" / "cgroup").split("\n") if line]
+    return [line for line in files.read_text(f"{proc}/self/cgroup").split("\n") if line]
 
 
 def _below(mount: Mount, path: str) -> str | None:

@@ -20,7 +20,7 @@ _SESSION = re.compile(r"pytest-isolate-(\d+)-(\d+)-(\d+)")
 
 def session_name(proc: Path = PROC) -> str:
     """``pytest-isolate-PIDNS-PID-STARTTIME`` of this process: the kernel gives a pid to another process in time."""
-    pid = calls.readlink(proc / "self")
+    pid = calls.readlink(f"{proc}/self")
     return f"pytest-isolate-{pid_namespace(proc)}-{pid}-{start_time(int(pid), proc)}"
 
 
@@ -73,5 +73,5 @@ def _has_ended(namespace: int, proc: Path) -> bool:
 
 def _is_nested(process: str, proc: Path) -> bool:
     """Whether a process is in a pid namespace below the first: it has a pid in each (NSpid of proc_pid_status(5))."""
-    status = files.read_text(proc / process / "status")
+    status = files.read_text(f"{proc}/{process}/status")
     return len(status.partition("\nNSpid:")[2].partition("\n")[0].split()) != 1

@@ -73,7 +73,7 @@ class Mount(NamedTuple):
 
 def read(proc: Path = PROC) -> tuple[Mount, ...]:
     """The mounts that this process sees, in the kernel's order."""
-    return parse(files.read_bytes(proc / "self" / "mountinfo"))
+    return parse(files.read_bytes(f"{proc}/self/mountinfo"))
 
 
 def parse(text: bytes) -> tuple[Mount, ...]:

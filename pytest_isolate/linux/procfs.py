@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import mmap
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from pytest_isolate.linux import files
 from pytest_isolate.linux.calls import calls
 
 PROC = Path("/proc")
+os.fspath(PROC)  # now it is kept: from Python 3.12 on pathlib asks os.path.join, which a test may have patched
 _PAGE = 4096
 _PF_EXITING = 0x4  # include/linux/sched.h
 _STATM = ("size", "resident", "shared", "text", "lib", "data", "dirty")  # in pages (proc_pid_statm(5))
@@ -48,7 +50,7 @@ def start_time(pid: int, proc: Path = PROC) -> int | None:
 def stat_fields(pid: int, proc: Path = PROC) -> list[str] | None:
     """Fields 3 (state), 4 (ppid), 5 (pgrp), 6 (session) ... of /proc/PID/stat, or None if there is no such process."""
     try:
-        text = files.read_text(proc / str(pid) / "stat")
+        text = files.read_text(f"{proc}/{pid}/stat")
     except (FileNotFoundError, ProcessLookupError):
         return None
     return _split_stat(text)
@@ -72,7 +74,7 @@ def parents(proc: Path = PROC) -> dict[int, int]:
 def served(pid: int, proc: Path = PROC) -> int | None:
     """The pytest that a process of ours works for: it is nobody's child, so that it says by its words (``for=PID``)."""
     with suppress(OSError):
-        line = files.read_bytes(proc / str(pid) / "cmdline")
+        line = files.read_bytes(f"{proc}/{pid}/cmdline")
         if b"isolate" in line and (found := re.search(rb"\0for=(\d+)(\0|$)", line)):
             return int(found[1])
     return None
@@ -105,7 +107,7 @@ def members(pid: int) -> list[int]:
 
 def pid_namespace(proc: Path = PROC, process: str = "self") -> int:
     """The inode of a process's pid namespace."""
-    return int(re.sub(r"\D", "", calls.readlink(proc / process / "ns" / "pid")))
+    return int(re.sub(r"\D", "", calls.readlink(f"{proc}/{process}/ns/pid")))
 
 
 def own_memory(kind: Literal["size", "resident", "data"]) -> int:

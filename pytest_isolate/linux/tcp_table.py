@@ -26,13 +26,13 @@ class Listener(NamedTuple):
 def listening(proc: Path = PROC) -> Iterator[Listener]:
     """All of them. :raises OSError: the kernel does not tell."""
     for table in _TABLES:
-        path = proc / "self/net" / table
+        path = f"{proc}/self/net/{table}"
         try:
             lines = files.read_text(path).splitlines()
         except FileNotFoundError:  # a kernel without that family
             continue
         except OSError as error:  # of a read, it has no name
-            raise OSError(error.errno, error.strerror, str(path)) from error
+            raise OSError(error.errno, error.strerror, path) from error
         for line in lines:
             fields = line.split()
             if fields[3] == _LISTENING:

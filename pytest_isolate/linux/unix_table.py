@@ -22,7 +22,7 @@ def bound(proc: Path = PROC) -> Iterator[tuple[str, int]]:
     that begin with ``@`` are of no file. A socket that was accepted has that of its listener, and is left out.
     """
     try:
-        lines = files.read_text(proc / "self/net/unix").split("\n")[1:]
+        lines = files.read_text(f"{proc}/self/net/unix").split("\n")[1:]
     except OSError:
         return
     for line in lines:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from contextlib import suppress
-from pathlib import Path
 
 from pytest_isolate.linux import files, native, procfs
 from pytest_isolate.linux.calls import calls
@@ -62,5 +61,5 @@ def _list() -> set[int]:
                 found.update(int(pid) for pid in files.read_bytes(f"/proc/self/task/{thread}/children").split())
     except FileNotFoundError:
         own = calls.getpid()
-        return {pid for pid, parent in procfs.parents(Path("/proc")).items() if parent == own}
+        return {pid for pid, parent in procfs.parents(procfs.PROC).items() if parent == own}
     return found

@@ -37,7 +37,7 @@ class LoopbackAddress(NamedTuple):
 class Lookup:
     """Finds a session's listeners, again and again; who owns one is asked once, as that does not change."""
 
-    def __init__(self, first: int, name: str, proc: Path = Path("/proc"), *, hidden: Collection[int] = ()) -> None:
+    def __init__(self, first: int, name: str, proc: Path = procfs.PROC, *, hidden: Collection[int] = ()) -> None:
         """:param first: pid of the session's first process. :param name: value of :data:`COOKIE`.
 
         :param hidden: ports of servers that are not for tests.
@@ -84,15 +84,15 @@ class Lookup:
     def _environment(self, pid: int) -> list[bytes]:
         """What the process was started with; nothing if we may not see it."""
         with suppress(OSError):
-            return files.read_bytes(self.proc / str(pid) / "environ").split(b"\0")
+            return files.read_bytes(f"{self.proc}/{pid}/environ").split(b"\0")
         return []
 
     def _open(self, pid: int) -> Iterator[str]:
         """What the process has open, as far as we may see it."""
         with suppress(OSError):
-            for name in calls.listdir(self.proc / str(pid) / "fd"):
+            for name in calls.listdir(f"{self.proc}/{pid}/fd"):
                 with suppress(OSError):
-                    yield calls.readlink(self.proc / str(pid) / "fd" / name)
+                    yield calls.readlink(f"{self.proc}/{pid}/fd/{name}")
 
 
 def addresses(text: str) -> tuple[LoopbackAddress, ...]:

@@ -75,12 +75,14 @@ def _said(project: Project, *options: str) -> list[str]:
 
 def test_there_are_as_many_as_cores_if_nobody_says_how_many(project: Project) -> None:
     project.write(test_it=TWO)
-    number = jobs.count(None, workers=1)
-    said = [f"isolate: {number} at a time"] if number > 1 else []
-    assert _said(project) == said
-    assert _said(project, "--isolate-jobs=auto", "-q") == said
+    alone, each_of_two = (
+        [f"isolate: {number} at a time"] if (number := jobs.count(None, workers)) > 1 else [] for workers in (1, 2)
+    )
+    assert _said(project) == alone
+    assert _said(project, "--isolate-jobs=auto", "-q") == alone
     assert _said(project, "-q") == []
-    assert _said(project, "-n2") == _said(project, "-o", "isolate_jobs=1") == []
+    assert _said(project, "-n2") == each_of_two
+    assert _said(project, "-o", "isolate_jobs=1") == []
 
 
 def test_one_test_is_beside_no_other(project: Project) -> None:

@@ -33,13 +33,16 @@ from pytest_isolate.session.run_starter import RunStarter
 from pytest_isolate.session.sandbox_pool import Sandboxes
 from pytest_isolate.spec.errors import SetupError, UnsupportedError
 from pytest_isolate.spec.spec import Spec
+from pytest_isolate.spec.values import JOBS_MOST
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from pytest_isolate.session.side_by_side import SideBySide
 
-_TRIES = 3  # sandboxes for one test: its own, which was lost, and two ahead of need that may have gone with it
+#: Sandboxes for one test: its own, which was lost, one that was being made, and those ahead of need, which may have
+#: gone with it: where several tests run at a time, there are as many as that.
+_TRIES = 2 + JOBS_MOST
 #: What setns(2) and fork(2) answer where PID 1 has ended (pid_namespaces(7)).
 _NOBODY_ENTERED = (errno.ESRCH, errno.ENOMEM)
 

@@ -155,7 +155,7 @@ def test_a_test_that_loses_its_sandbox_as_it_starts_is_no_failure_of_the_test(
     project.patience = 60
     project.write(test_it=END_OURS.replace("COMM", comm).replace("SIGNAL", number).replace("PAUSE", "0"))
 
-    result = project.isolated("--isolate-jobs=1")  # of several sandboxes that stand ready each may be met in its end
+    result = project.isolated()
 
     outcomes = result.parseoutcomes()
     # Whether the test had begun when the signal arrived is up to the scheduler.
